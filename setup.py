@@ -1,0 +1,45 @@
+"""Installation of the ``stemseg`` package: ``pip install -e .`` from a clone's root."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+setup(
+    name="stemseg",
+    version="1.0.0",
+    description="Hierarchical-embedding video instance segmentation: segment and track by clustering pixels in space-time",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["stemseg", "stemseg.*"]), "stemseg.configs"],
+    package_dir={"stemseg.configs": "configs"},
+    package_data={"stemseg.configs": ["*.yaml"], "stemseg.data": ["category_maps/*.yaml"]},
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "opencv-python>=4.8",
+        "numpy>=1.26",
+        "imgaug>=0.4.0",
+        "pillow>=10.0",
+        "tqdm>=4.65",
+        "pyyaml>=6.0",
+        "tensorboardX>=2.6",
+        "scipy>=1.11",
+        "pycocotools>=2.0.7",
+    ],
+    extras_require={
+        "dev": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6"],
+        "eval": ["trackeval>=1.3.0"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

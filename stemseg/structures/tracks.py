@@ -1,0 +1,42 @@
+"""The result of segmenting one video: what inference hands to writers, pictures and evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Track:
+    """One object through a video.
+
+    Attributes:
+        track_id: number of the track, from 1, in the order of ranking.
+        category_id: category in the dataset's ids; 1 where the model is class-agnostic.
+        score: confidence in [0, 1].
+        segmentations: compressed RLE counts at the video's original size, or None, one entry per frame.
+    """
+
+    track_id: int
+    category_id: int
+    score: float
+    segmentations: list[str | None]
+
+
+@dataclass(frozen=True)
+class VideoTracks:
+    """All tracks of one video, best ranked first.
+
+    Attributes:
+        sequence_id: the sequence's id in the annotation file, or the stem of a user's own video.
+        height, width: original image size in pixels.
+        num_frames: length of the video.
+        frame_names: name of each frame without extension ("00000"), one per frame.
+        tracks: ranked tracks; may be empty.
+    """
+
+    sequence_id: str
+    height: int
+    width: int
+    num_frames: int
+    frame_names: list[str]
+    tracks: list[Track] = field(default_factory=list)
