@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 setup(
     name="stemseg",
     version="1.0.0",
-    description="Hierarchical-embedding video instance segmentation: segment and track by clustering pixels in space-time",
+    description="Hierarchical-embedding video instance segmentation: segmentation and tracking in one pass",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -126,7 +126,7 @@ def check_combinations(cfg: Config, *, where: str) -> None:
     model, losses = cfg.MODEL, cfg.TRAINING.LOSSES
     dims = parse_dim_mode(model.EMBEDDING_DIM_MODE)
     require(
-        model.EMBEDDINGS.EMBEDDING_SIZE == dims.size,
+        dims.size == model.EMBEDDINGS.EMBEDDING_SIZE,
         f"'MODEL.EMBEDDINGS.EMBEDDING_SIZE' is {model.EMBEDDINGS.EMBEDDING_SIZE}, but 'MODEL.EMBEDDING_DIM_MODE' "
         f"'{model.EMBEDDING_DIM_MODE}' has {dims.size} dimensions; make them agree",
     )
