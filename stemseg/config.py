@@ -1,4 +1,4 @@
-"""Strict, immutable configuration: ``configs/defaults.yaml`` names every key; a run's file and overrides may change values.
+"""Strict, immutable configuration: ``configs/defaults.yaml`` names every key; files and overrides change values.
 
 There is no global configuration: :func:`load_config` returns one, and ``build_*`` functions read it.
 """

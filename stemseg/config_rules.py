@@ -151,7 +151,7 @@ def check_combinations(cfg: Config, *, where: str) -> None:
         groups = model[section].GN_NUM_GROUPS
         require(
             model[section].NORMALIZATION_LAYER == "none" or all(c % groups == 0 for c in channels),
-            f"'MODEL.{section}.INTER_CHANNELS' {channels} must be multiples of 'MODEL.{section}.GN_NUM_GROUPS' ({groups})",
+            f"'MODEL.{section}.INTER_CHANNELS' {channels} must be multiples of its 'GN_NUM_GROUPS' ({groups})",
         )
     _check_training(cfg, require)
 

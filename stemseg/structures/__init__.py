@@ -1,1 +1,1 @@
-"""The few small types that cross the borders between rooms: clips and their targets, network outputs, tracks, RLE masks."""
+"""The few small types that cross the borders between rooms: clips, network outputs, tracks, annotations, RLE masks."""

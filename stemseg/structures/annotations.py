@@ -1,4 +1,4 @@
-"""The standard annotation JSON (METHOD section 9): reading, writing and checking it. The one place that knows this format.
+"""The standard annotation JSON: reading, writing and checking it. The one place that knows this format.
 
 Images are not touched here; ``stemseg.data`` loads them.
 """
@@ -198,7 +198,8 @@ def _parse_sequence(entry: Mapping[str, Any], index: int, path: Path, check_mask
     segmentations = [{int(k): v for k, v in frame.items()} for frame in entry["segmentations"]]
     if len(segmentations) != len(base["image_paths"]):
         raise DataError(
-            f"{where} has {len(base['image_paths'])} image_paths and {len(segmentations)} segmentations, expected one each"
+            f"{where} has {len(base['image_paths'])} image_paths and {len(segmentations)} segmentations, "
+            "expected one each"
         )
     for t, frame in enumerate(segmentations):
         _check_frame(frame, categories, base, f"{where}, frame {t} ({base['image_paths'][t]})", check_masks)
@@ -223,8 +224,8 @@ def _parse_image(entry: Mapping[str, Any], index: int, path: Path, check_masks: 
     base = {key: _get(entry, key, where) for key in ("height", "width", "image_path", "categories", "segmentations")}
     if len(base["categories"]) != len(base["segmentations"]):
         raise DataError(
-            f"{where} has {len(base['categories'])} categories and {len(base['segmentations'])} segmentations, expected "
-            "one each"
+            f"{where} has {len(base['categories'])} categories and {len(base['segmentations'])} segmentations, "
+            "expected one each"
         )
     ignore = entry.get("ignore")
     if check_masks:

@@ -24,7 +24,7 @@ class EmbeddingDims(NamedTuple):
 
     @property
     def num_free(self) -> int:
-        """Dimensions beside coordinates, whose bandwidth is a constant; none in "ff", where every bandwidth is learned."""
+        """Dimensions beside coordinates, of constant bandwidth; none in "ff", where every bandwidth is learned."""
         return self.size - len(self.coordinates) if self.coordinates else 0
 
     @property

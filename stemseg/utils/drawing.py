@@ -1,4 +1,4 @@
-"""Pictures of masks: colours, overlays, contact sheets and videos. Images are B G R uint8 [H, W, 3] as OpenCV has them."""
+"""Pictures of masks: colours, overlays, contact sheets, videos. Images are B G R uint8 [H, W, 3], as in OpenCV."""
 
 from __future__ import annotations
 

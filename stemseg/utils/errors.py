@@ -1,4 +1,4 @@
-"""The errors that a user can cause. Each message says what, where, what was found, what was expected and what to do next."""
+"""The errors that a user can cause; each message says what, where, found, expected, and what to do next."""
 
 
 class StemsegError(Exception):

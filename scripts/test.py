@@ -1,0 +1,31 @@
+"""Make the environment, check the style and run every test: ``python scripts/test.py [pytest arguments]``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from environment import ROOT, enter_environment
+
+
+def main() -> int:
+    """Run ruff and pytest; returns the first exit status that is not 0."""
+    enter_environment()
+    # tiny tensors: threads inside torch only get in each other's way, so the processes share the cores instead
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    checks = [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        [sys.executable, "-m", "pytest", "-n", str(min(4, os.cpu_count() or 1)), *sys.argv[1:]],
+    ]
+    for command in checks:
+        print("+", " ".join(command), flush=True)
+        status = subprocess.call(command, cwd=ROOT, env=environment)
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

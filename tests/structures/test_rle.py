@@ -1,0 +1,68 @@
+"""RLE masks: recorded counts, round trips, and damage that must be found."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stemseg.structures.rle import check_rle_size, decode_rle, encode_rle, merge_rles, rle_area, rle_run_lengths
+from stemseg.utils.errors import DataError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def recorded_masks():
+    with np.load(GOLDEN / "rle.npz") as masks:
+        return {name: masks[name] for name in masks.files}
+
+
+def test_counts_equal_the_recorded_ones():
+    recorded = json.loads((GOLDEN / "rle.json").read_text())
+    texts = set(_texts(recorded))
+    for name, mask in recorded_masks().items():
+        assert encode_rle(mask) in texts, name
+
+
+def _texts(node):
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for value in node.values():
+            yield from _texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (64, 48), (3, 2000)])
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 1.0])
+def test_round_trip(shape, density):
+    mask = (np.random.default_rng(0).random(shape) < density).astype(np.uint8)
+    counts = encode_rle(mask)
+    np.testing.assert_array_equal(decode_rle(counts, *shape), mask)
+    assert rle_area(counts, *shape) == mask.sum()
+    assert sum(rle_run_lengths(counts)) == mask.size
+    assert sum(rle_run_lengths(counts)[1::2]) == mask.sum()
+
+
+def test_union():
+    rng = np.random.default_rng(1)
+    masks = [rng.random((9, 11)) < 0.2 for _ in range(3)]
+    union = decode_rle(merge_rles([encode_rle(m) for m in masks], 9, 11), 9, 11)
+    np.testing.assert_array_equal(union, np.any(masks, axis=0))
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 8), (6, 7), (7, 6)])
+def test_counts_of_another_size_are_refused(height, width):
+    counts = encode_rle(np.ones((5, 7)))
+    with pytest.raises(DataError, match="cover 35 pixels, expected"):
+        check_rle_size(counts, height, width)
+    with pytest.raises(DataError):
+        decode_rle(counts, height, width)
+
+
+@pytest.mark.parametrize("counts", ["P", "5\n", "é"])
+def test_damaged_counts_are_refused(counts):
+    with pytest.raises(DataError, match="RLE counts"):
+        rle_run_lengths(counts)
