@@ -95,7 +95,7 @@ def test_errors_name_the_file(tmp_path):
     path.write_text("- a list")
     with pytest.raises(ConfigError, match="found a list"):
         load_config(path)
-    with pytest.raises(ConfigError, match="Names there: .*davis_1"):
+    with pytest.raises(ConfigError, match=r"Names there: .*davis_1"):
         load_config("no_such_config")
 
 
