@@ -16,7 +16,7 @@ SUPPORTED = ((3, 10), (3, 13))
 def enter_environment(directory: Path = ROOT / ".venv") -> None:
     """Return inside the project's virtual environment; a process outside it is run again inside.
 
-    The environment is made once: a stamp records which requirements it was filled with, and only a change installs anew.
+    The environment is made once: a stamp records what it was filled with, and only a change installs anew.
     Set ``STEMSEG_NO_VENV=1`` to use the running Python as it is.
 
     Raises:
