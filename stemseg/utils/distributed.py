@@ -41,8 +41,8 @@ def choose_device(name: str | None = None) -> torch.device:
     """The device that this process works on.
 
     Args:
-        name: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU where there is one. A plain "cuda" becomes the GPU of this
-            process's local rank.
+        name: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU where there is one. A plain "cuda" becomes the GPU
+            of this process's local rank.
 
     Raises:
         ConfigError: where PyTorch does not know the device or cannot use it here.

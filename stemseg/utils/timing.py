@@ -22,7 +22,7 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
-        """``device``: where it is a GPU, its queued work is waited for at both ends of a stage, so that it is counted."""
+        """``device``: where it is a GPU, its queued work is waited for at both ends of a stage, and so counted."""
         self.seconds: dict[str, float] = {}
         self._device = device if device is not None and device.type == "cuda" else None
 
