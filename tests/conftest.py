@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread (the machines that run them have few cores), and the helpers beside this file importable."""
+"""Shared by all tests: one thread (test machines have few cores), and the helpers beside this file are importable."""
 
 import sys
 from pathlib import Path

@@ -18,13 +18,13 @@ _KEPT = ("time_scale", "free_dim_bandwidths", "num_batches_tracked")
 
 def det(name: str, shape: Sequence[int]) -> Tensor:
     """Standard normal float32 numbers that depend on the name alone."""
-    generator = np.random.RandomState(zlib.crc32(name.encode()))  # noqa: NPY002 - the golden files were made with it
+    generator = np.random.RandomState(zlib.crc32(name.encode()))
     return torch.from_numpy(generator.standard_normal(tuple(shape)).astype(np.float32))
 
 
 def det_uniform(name: str, shape: Sequence[int]) -> Tensor:
     """Float32 numbers in [0, 1) that depend on the name alone."""
-    generator = np.random.RandomState(zlib.crc32(name.encode()))  # noqa: NPY002 - as above
+    generator = np.random.RandomState(zlib.crc32(name.encode()))
     return torch.from_numpy(generator.random_sample(tuple(shape)).astype(np.float32))
 
 

@@ -1,0 +1,151 @@
+"""The heads on top of the trunk: embedding, seediness, semantics (METHOD sections 3 and 4)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stemseg.config import Config
+from stemseg.modeling.decoders.squeeze_expand import SqueezeExpandDecoder
+from stemseg.modeling.embedding.coordinates import add_coordinates
+from stemseg.structures.embedding_dims import EmbeddingDims, parse_dim_mode
+from stemseg.structures.network_output import FeaturePyramid
+
+
+class EmbeddingMaps(NamedTuple):
+    """Attributes:
+    embedding: [N, E, T, h, w] offsets plus coordinates, float32.
+    raw_bandwidth: [N, B, T, h, w] float32, before 10 * exp(.).
+    seediness: [N, 1, T, h, w] float32 in [0, 1]; None where a head of its own predicts it.
+    """
+
+    embedding: Tensor
+    raw_bandwidth: Tensor
+    seediness: Tensor | None
+
+
+class EmbeddingHead(SqueezeExpandDecoder):
+    """Predicts each pixel's place in the space-time embedding and the bandwidth of its instance's Gaussian.
+
+    The paper's "position decoder".
+
+    Args:
+        dims: the embedding's dimensions.
+        predict_seediness: whether seediness is one more output, for models without a seediness head.
+        tanh_activation: squash offsets to (-1, 1) by tanh(0.25 x).
+        time_scale: the time axis runs from -time_scale to time_scale.
+        trunk: arguments of :class:`SqueezeExpandDecoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: EmbeddingDims,
+        predict_seediness: bool,
+        tanh_activation: bool = True,
+        time_scale: float = 1.0,
+        **trunk: Any,
+    ) -> None:
+        super().__init__(**trunk)
+        self.dims = dims
+        self.tanh_activation = tanh_activation
+        self.register_buffer("time_scale", torch.tensor(float(time_scale)))
+        self.conv_embedding = nn.Conv3d(self.out_channels, dims.size, 1, bias=False)
+        self.conv_variance = nn.Conv3d(self.out_channels, dims.num_bandwidths, 1)
+        self.conv_seediness = nn.Conv3d(self.out_channels, 1, 1, bias=False) if predict_seediness else None
+
+    def forward(self, features: FeaturePyramid) -> EmbeddingMaps:
+        """Maps [N, C, T, H/s, W/s] -> maps at quarter scale."""
+        x = self.decode(features)
+        offsets = self.conv_embedding(x).float()
+        if self.tanh_activation:
+            offsets = torch.tanh(0.25 * offsets)
+        seediness = None if self.conv_seediness is None else torch.sigmoid(self.conv_seediness(x).float())
+        embedding = add_coordinates(offsets, self.dims.coordinates, self.time_scale)
+        return EmbeddingMaps(embedding, self.conv_variance(x).float(), seediness)
+
+
+class SeedinessHead(SqueezeExpandDecoder):
+    """Predicts how close each pixel's embedding is to its instance's centre. The paper's "spike decoder"."""
+
+    def __init__(self, **trunk: Any) -> None:
+        super().__init__(**trunk)
+        self.conv_out = nn.Conv3d(self.out_channels, 1, 1, bias=False)
+
+    def forward(self, features: FeaturePyramid) -> Tensor:
+        """Maps [N, C, T, H/s, W/s] -> [N, 1, T, H/4, W/4] float32 in [0, 1]."""
+        return torch.sigmoid(self.conv_out(self.decode(features)).float())
+
+
+class SemanticMaps(NamedTuple):
+    """Attributes:
+    class_logits: [N, K, T, h, w] float32, class 0 is the background.
+    foreground_logits: [N, 1, T, h, w] float32, or None.
+    """
+
+    class_logits: Tensor
+    foreground_logits: Tensor | None
+
+
+class SemanticHead(SqueezeExpandDecoder):
+    """Predicts the class of each pixel and, apart from it, whether it belongs to any instance.
+
+    Args:
+        num_classes: K, including the background.
+        foreground_channel: whether there is a foreground output, the last channel of ``conv_out``.
+        trunk: arguments of :class:`SqueezeExpandDecoder`.
+    """
+
+    def __init__(self, *, num_classes: int, foreground_channel: bool, **trunk: Any) -> None:
+        super().__init__(**trunk)
+        self.num_classes = num_classes
+        self.conv_out = nn.Conv3d(self.out_channels, num_classes + int(foreground_channel), 1, bias=False)
+
+    def forward(self, features: FeaturePyramid) -> SemanticMaps:
+        """Maps [N, C, T, H/s, W/s] -> logits at quarter scale."""
+        logits = self.conv_out(self.decode(features)).float()
+        foreground = logits[:, self.num_classes :]
+        return SemanticMaps(logits[:, : self.num_classes], foreground if foreground.shape[1] else None)
+
+
+def build_embedding_head(cfg: Config) -> EmbeddingHead:
+    """The embedding head of ``MODEL.EMBEDDINGS`` and ``MODEL.EMBEDDING_DIM_MODE``."""
+    section = cfg.MODEL.EMBEDDINGS
+    return EmbeddingHead(
+        dims=parse_dim_mode(cfg.MODEL.EMBEDDING_DIM_MODE),
+        predict_seediness=not cfg.MODEL.USE_SEEDINESS_HEAD,
+        tanh_activation=section.TANH_ACTIVATION,
+        time_scale=section.TIME_SCALE,
+        **_trunk_arguments(cfg, section),
+    )
+
+
+def build_seediness_head(cfg: Config) -> SeedinessHead | None:
+    """The seediness head of ``MODEL.SEEDINESS``; None without ``MODEL.USE_SEEDINESS_HEAD``."""
+    if not cfg.MODEL.USE_SEEDINESS_HEAD:
+        return None
+    return SeedinessHead(**_trunk_arguments(cfg, cfg.MODEL.SEEDINESS))
+
+
+def build_semantic_head(cfg: Config) -> SemanticHead | None:
+    """The semantic head of ``MODEL.SEMSEG``; None without ``MODEL.USE_SEMSEG_HEAD``."""
+    if not cfg.MODEL.USE_SEMSEG_HEAD:
+        return None
+    section = cfg.MODEL.SEMSEG
+    return SemanticHead(
+        num_classes=cfg.INPUT.NUM_CLASSES,
+        foreground_channel=section.FOREGROUND_CHANNEL,
+        **_trunk_arguments(cfg, section),
+    )
+
+
+def _trunk_arguments(cfg: Config, section: Config) -> dict[str, Any]:
+    return {
+        "in_channels": cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS,
+        "inter_channels": section.INTER_CHANNELS,
+        "num_frames": cfg.INPUT.NUM_FRAMES,
+        "num_groups": section.GN_NUM_GROUPS if section.NORMALIZATION_LAYER == "gn" else 0,
+        "pool_type": section.POOL_TYPE,
+    }

@@ -1,0 +1,102 @@
+"""The squeeze-expand decoder: the one trunk behind every head (METHOD section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stemseg.modeling.decoders.temporal_plan import temporal_plan
+from stemseg.structures.network_output import FeaturePyramid
+from stemseg.utils.errors import ConfigError
+
+_POOLS = {
+    "avg": partial(nn.AvgPool3d, kernel_size=3, stride=(2, 1, 1), padding=1),  # zeros of the padding are averaged in
+    "max": partial(nn.MaxPool3d, kernel_size=3, stride=(2, 1, 1), padding=1),
+}
+_NUM_UNITS = {"block_32x": 3, "block_16x": 2, "block_8x": 1, "block_4x": 1}
+
+
+class SqueezeExpandDecoder(nn.Module):
+    """Squeezes time at coarse strides, then expands space and time step by step to a map at quarter scale.
+
+    Args:
+        in_channels: channels of the feature maps.
+        inter_channels: channels c32, c16, c8, c4 of the four blocks.
+        num_frames: T, the clip length; every clip must have it.
+        num_groups: groups of the group normalisation; 0 leaves normalisation out.
+        pool_type: "avg" or "max".
+
+    Raises:
+        ConfigError: for a clip length or a pool type that does not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        inter_channels: Sequence[int],
+        num_frames: int,
+        num_groups: int = 32,
+        pool_type: str = "avg",
+    ) -> None:
+        super().__init__()
+        plan = temporal_plan(num_frames)
+        if pool_type not in _POOLS:
+            raise ConfigError(f"POOL_TYPE is '{pool_type}', expected one of {', '.join(_POOLS)}")
+        self.num_frames = num_frames
+        self._upsampling = plan.upsampling
+        pools = [_POOLS[pool_type] if k < plan.num_pools else nn.Identity for k in range(3)]
+        for (name, num_units), channels in zip(_NUM_UNITS.items(), inter_channels, strict=True):
+            block_pools = pools[:num_units] if name != "block_4x" else [None]
+            self.add_module(name, _block(in_channels, channels, num_groups, block_pools))
+        c32, c16, c8, c4 = inter_channels
+        self.conv_16 = nn.Conv3d(c32 + c16, c16, 1, bias=False)
+        self.conv_8 = nn.Conv3d(c16 + c8, c8, 1, bias=False)
+        self.conv_4 = nn.Conv3d(c8 + c4, c4, 1, bias=False)
+        self.out_channels = c4
+
+    def decode(self, features: FeaturePyramid) -> Tensor:
+        """Maps [N, C, T, H/s, W/s] -> [N, c4, T, H/4, W/4].
+
+        Raises:
+            ConfigError: where T is not the length that the decoder was built for.
+        """
+        if features.stride4.shape[2] != self.num_frames:
+            raise ConfigError(
+                f"the decoder was built for clips of {self.num_frames} frames (INPUT.NUM_FRAMES), "
+                f"found a clip of {features.stride4.shape[2]}"
+            )
+        t16, t8, t4 = self._upsampling
+        x = self.block_32x(features.stride32)
+        x = _merge(x, self.block_16x(features.stride16), self.conv_16, t16)
+        x = _merge(x, self.block_8x(features.stride8), self.conv_8, t8)
+        return _merge(x, self.block_4x(features.stride4), self.conv_4, t4)
+
+
+def _block(
+    in_channels: int, channels: int, num_groups: int, pools: Sequence[Callable[[], nn.Module] | None]
+) -> nn.Sequential:
+    """One unit (convolution, norm, ReLU, pool) for each entry of ``pools``; flat, as the checkpoints' keys want it."""
+    layers: list[nn.Module] = []
+    for k, pool in enumerate(pools):
+        layers.append(nn.Conv3d(in_channels if k == 0 else channels, channels, 3, padding=1))
+        layers.append(nn.GroupNorm(num_groups, channels) if num_groups else nn.Identity())
+        layers.append(nn.ReLU(inplace=True))
+        if pool is not None:
+            layers.append(pool())
+    return nn.Sequential(*layers)
+
+
+def _merge(coarse: Tensor, lateral: Tensor, conv: nn.Conv3d, t_factor: int) -> Tensor:
+    """conv(concatenate(upsample(coarse), lateral)), with the convolution pulled in front of the upsampling.
+
+    A 1x1x1 convolution without bias and an interpolation commute, so the coarse half is convolved on 4 to 8 times
+    fewer points, and neither the upsampled input nor the concatenation is ever in memory.
+    """
+    weight_coarse, weight_lateral = conv.weight.split([coarse.shape[1], lateral.shape[1]], dim=1)
+    coarse = F.conv3d(coarse, weight_coarse)
+    upsampled = F.interpolate(coarse, scale_factor=(t_factor, 2, 2), mode="trilinear", align_corners=False)
+    return F.conv3d(lateral, weight_lateral) + upsampled

@@ -1,0 +1,157 @@
+"""The embedding loss (METHOD section 6): Lovász hinge on Gaussian probabilities, bandwidth smoothness, seediness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stemseg.config import Config
+from stemseg.modeling.embedding.gaussian import bandwidth, gaussian_probability
+from stemseg.modeling.losses.lovasz import lovasz_hinge
+from stemseg.structures.clip import ClipTargets
+from stemseg.structures.embedding_dims import EmbeddingDims, parse_dim_mode
+from stemseg.structures.network_output import NetworkOutput
+
+
+class EmbeddingLossTerms(NamedTuple):
+    """Scalars: the weighted total, which is trained, and the unweighted terms, for the log."""
+
+    total: Tensor
+    lovasz: Tensor
+    variance_smoothness: Tensor
+    seediness: Tensor
+
+
+class _ClipSums(NamedTuple):
+    """Sums over one clip's instances; seediness also holds the clip's background term."""
+
+    lovasz: Tensor
+    variance_smoothness: Tensor
+    seediness: Tensor
+    num_instances: int
+
+
+class EmbeddingCriterion(nn.Module):
+    """The embedding loss of a batch of clips, vectorised over instances.
+
+    Args:
+        dims: the embedding's dimensions.
+        free_dim_stds: standard deviation of the Gaussian in each free dimension.
+        weight: of the whole loss.
+        weight_lovasz, weight_variance_smoothness, weight_seediness: of the terms.
+    """
+
+    free_dim_bandwidths: Tensor  # [1, n], 1 / std^2
+
+    def __init__(
+        self,
+        *,
+        dims: EmbeddingDims,
+        free_dim_stds: Sequence[float],
+        weight: float = 1.0,
+        weight_lovasz: float = 1.0,
+        weight_variance_smoothness: float = 10.0,
+        weight_seediness: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.weight = weight
+        self.weight_lovasz = weight_lovasz
+        self.weight_variance_smoothness = weight_variance_smoothness
+        self.weight_seediness = weight_seediness
+        bandwidths = torch.tensor([[1.0 / std**2 for std in free_dim_stds]])
+        # published checkpoints hold the buffer only where there are free dimensions
+        self.register_buffer("free_dim_bandwidths", bandwidths, persistent=bandwidths.numel() > 0)
+
+    def forward(self, output: NetworkOutput, targets: Sequence[ClipTargets]) -> EmbeddingLossTerms:
+        """The loss over N clips.
+
+        Args:
+            output: maps of the clips; the embedding, raw bandwidth and seediness are used.
+            targets: N targets at the size of these maps.
+
+        Returns:
+            Scalars. Without any visible instance in the batch all are zeros that still depend on the outputs, so that
+            every process of a distributed run takes part in the backward pass.
+        """
+        with torch.autocast(output.embedding.device.type, enabled=False):
+            clips = [
+                self._clip_sums(*maps, target)
+                for *maps, target in zip(
+                    output.embedding.float(),
+                    output.raw_bandwidth.float(),
+                    output.seediness.float(),
+                    targets,
+                    strict=True,
+                )
+            ]
+            num_instances = sum(clip.num_instances for clip in clips)
+            if num_instances == 0:
+                zero = sum(x.sum() for x in (output.embedding, output.raw_bandwidth, output.seediness)) * 0.0
+                return EmbeddingLossTerms(zero, zero, zero, zero)
+            lovasz = sum(clip.lovasz for clip in clips) / num_instances
+            smoothness = sum(clip.variance_smoothness for clip in clips) / len(clips)
+            seediness = sum(clip.seediness for clip in clips) / (num_instances + 1)
+            total = (
+                self.weight_lovasz * lovasz
+                + self.weight_variance_smoothness * smoothness
+                + self.weight_seediness * seediness
+            )
+            return EmbeddingLossTerms(self.weight * total, lovasz, smoothness, seediness)
+
+    def _clip_sums(self, embedding: Tensor, raw_bandwidth: Tensor, seediness: Tensor, target: ClipTargets) -> _ClipSums:
+        """Maps [E | B | 1, T, h, w] of one clip and its targets -> sums over its instances."""
+        embedding, raw_bandwidth, seediness = (x.flatten(1) for x in (embedding, raw_bandwidth, seediness))  # [., P]
+        masks = target.masks.flatten(1).to(embedding.dtype)  # [I, P]
+        background = self._background_seediness(seediness[0], masks, target.ignore_mask.flatten())
+        # an instance without a pixel at this scale has no centre; the others keep their own masks
+        masks = masks[masks.any(dim=1)]
+        if masks.shape[0] == 0:
+            zero = embedding.sum() * 0.0 + raw_bandwidth.sum() * 0.0
+            return _ClipSums(zero, zero, background, 0)
+        areas = masks.sum(dim=1, keepdim=True)
+        probabilities = self._probabilities(embedding, raw_bandwidth, masks / areas)
+        lovasz = lovasz_hinge(2 * probabilities - 1, masks).sum()
+        smoothness = _variance(raw_bandwidth, masks, areas).mean()
+        seediness_error = (masks * (seediness - probabilities.detach()).square()).sum(dim=1, keepdim=True) / areas
+        return _ClipSums(lovasz, smoothness, seediness_error.sum() + background, masks.shape[0])
+
+    def _probabilities(self, embedding: Tensor, raw_bandwidth: Tensor, mean_weights: Tensor) -> Tensor:
+        """p_i of every point, from the mean embedding and the mean bandwidth over each instance: [I, P]."""
+        centres = mean_weights @ embedding.T  # [I, E]
+        bandwidths = mean_weights @ bandwidth(raw_bandwidth).T  # [I, B]
+        free = self.free_dim_bandwidths.expand(len(centres), -1)
+        return gaussian_probability(embedding, centres, torch.cat([bandwidths, free], dim=1))
+
+    @staticmethod
+    def _background_seediness(seediness: Tensor, masks: Tensor, ignore: Tensor) -> Tensor:
+        """Mean squared seediness outside of all instances; ignored pixels count in the mean with 0."""
+        background = ~masks.any(dim=0)
+        errors = seediness.square() * (background & (ignore == 0))
+        return errors.sum() / background.sum().clamp(min=1)
+
+
+def _variance(values: Tensor, masks: Tensor, areas: Tensor) -> Tensor:
+    """Variance of ``values`` [B, P] over each mask [I, P], mean over B: [I].
+
+    Taken about the mean of each mask as it is (not as E[x^2] - E[x]^2), which would cancel in float32.
+    """
+    means = masks @ values.T / areas  # [I, B]
+    spread = (values[None] - means[:, :, None]).square()  # [I, B, P]
+    return (spread * masks[:, None]).sum(dim=2).mean(dim=1) / areas[:, 0]
+
+
+def build_embedding_criterion(cfg: Config) -> EmbeddingCriterion:
+    """The criterion of ``TRAINING.LOSSES.EMBEDDING``."""
+    section = cfg.TRAINING.LOSSES.EMBEDDING
+    return EmbeddingCriterion(
+        dims=parse_dim_mode(cfg.MODEL.EMBEDDING_DIM_MODE),
+        free_dim_stds=section.FREE_DIM_STDS,
+        weight=section.WEIGHT,
+        weight_lovasz=section.WEIGHT_LOVASZ,
+        weight_variance_smoothness=section.WEIGHT_VARIANCE_SMOOTHNESS,
+        weight_seediness=section.WEIGHT_SEEDINESS,
+    )

@@ -1,0 +1,100 @@
+"""The whole network: frames of clips in, embedding, bandwidth, seediness and semantic maps out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from stemseg.config import Config
+from stemseg.modeling.backbone.backbone import Backbone, build_backbone
+from stemseg.modeling.decoders.heads import (
+    EmbeddingHead,
+    SeedinessHead,
+    SemanticHead,
+    build_embedding_head,
+    build_seediness_head,
+    build_semantic_head,
+)
+from stemseg.modeling.losses.embedding_criterion import EmbeddingCriterion, build_embedding_criterion
+from stemseg.structures.network_output import FeaturePyramid, NetworkOutput
+from stemseg.utils.errors import DataError
+
+SIZE_MULTIPLE = 32
+
+
+class Network(nn.Module):
+    """Backbone and heads. Its state dict has the keys of published checkpoints.
+
+    Args:
+        backbone: makes feature maps of single frames.
+        embedding_head: embedding and bandwidth, and seediness where ``seediness_head`` is None.
+        embedding_loss_criterion: holds the constant bandwidths of the free dimensions, which belong to the weights.
+        seediness_head: or None.
+        semseg_head: or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        embedding_head: EmbeddingHead,
+        embedding_loss_criterion: EmbeddingCriterion,
+        seediness_head: SeedinessHead | None = None,
+        semseg_head: SemanticHead | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.embedding_head = embedding_head
+        self.embedding_loss_criterion = embedding_loss_criterion
+        self.seediness_head = seediness_head
+        self.semseg_head = semseg_head
+
+    @property
+    def free_dim_bandwidths(self) -> Tensor:
+        """[n], the constant bandwidth 1 / std^2 of each free dimension; n may be 0."""
+        return self.embedding_loss_criterion.free_dim_bandwidths[0]
+
+    @property
+    def num_frames(self) -> int:
+        """T, the clip length that the decoders were built for."""
+        return self.embedding_head.num_frames
+
+    def encode(self, frames: Tensor) -> FeaturePyramid:
+        """Feature maps of single frames: [F, 3, H, W] -> [F, C, H/s, W/s], s = 4, 8, 16, 32.
+
+        Raises:
+            DataError: where H or W is not a multiple of 32.
+        """
+        height, width = frames.shape[-2:]
+        if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
+            raise DataError(
+                f"the network got frames of {height} x {width} pixels, expected multiples of {SIZE_MULTIPLE}; pad them"
+            )
+        return self.backbone(frames)
+
+    def decode(self, features: FeaturePyramid) -> NetworkOutput:
+        """All heads on the feature maps of clips [N, C, T, H/s, W/s]; see :func:`stack_clips`."""
+        maps = self.embedding_head(features)
+        seediness = maps.seediness if self.seediness_head is None else self.seediness_head(features)
+        class_logits, foreground_logits = (None, None) if self.semseg_head is None else self.semseg_head(features)
+        return NetworkOutput(maps.embedding, maps.raw_bandwidth, seediness, class_logits, foreground_logits)
+
+    def forward(self, frames: Tensor) -> NetworkOutput:
+        """Clips [N, T, 3, H, W], normalised -> maps at quarter scale."""
+        num_clips = frames.shape[0]
+        return self.decode(stack_clips(self.encode(frames.flatten(0, 1)), num_clips))
+
+
+def stack_clips(features: FeaturePyramid, num_clips: int) -> FeaturePyramid:
+    """Maps of N * T single frames [N * T, C, h, w], clip after clip -> maps of N clips [N, C, T, h, w]."""
+    return FeaturePyramid(*(x.unflatten(0, (num_clips, -1)).transpose(1, 2).contiguous() for x in features))
+
+
+def build_network(cfg: Config) -> Network:
+    """The network that a configuration describes, randomly initialised."""
+    return Network(
+        backbone=build_backbone(cfg),
+        embedding_head=build_embedding_head(cfg),
+        embedding_loss_criterion=build_embedding_criterion(cfg),
+        seediness_head=build_seediness_head(cfg),
+        semseg_head=build_semantic_head(cfg),
+    )
