@@ -6,7 +6,7 @@ Images are not touched here; ``stemseg.data`` loads them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,46 +124,55 @@ def load_still_annotations(path: str | Path, *, check_masks: bool = False) -> St
 
 
 def save_video_annotations(
-    path: str | Path, sequences: Sequence[VideoSequence], category_labels: Mapping[int, str]
+    path: str | Path, sequences: Iterable[VideoSequence], category_labels: Mapping[int, str]
 ) -> None:
-    """Write videos as standard JSON; :func:`load_video_annotations` reads them back equal."""
-    entries = []
-    for sequence in sequences:
-        entry: dict[str, Any] = {
-            "id": sequence.id,
-            "height": sequence.height,
-            "width": sequence.width,
-            "image_paths": list(sequence.image_paths),
-        }
-        if sequence.is_annotated:
-            entry["categories"] = {str(k): v for k, v in sequence.categories.items()}
-            entry["segmentations"] = [{str(k): v for k, v in frame.items()} for frame in sequence.segmentations]
-        entries.append(entry)
-    _write_json(Path(path), {"meta": _meta(category_labels), "sequences": entries})
+    """Write videos as standard JSON; :func:`load_video_annotations` reads them back equal.
+
+    Entries are written as they come, so that a generator's videos need not fit into memory together. Where the
+    generator raises, no file appears and an earlier one stays.
+    """
+    _write_json(Path(path), category_labels, "sequences", map(_sequence_entry, sequences))
 
 
-def save_still_annotations(path: str | Path, images: Sequence[StillImage], category_labels: Mapping[int, str]) -> None:
-    """Write stills as standard JSON; :func:`load_still_annotations` reads them back equal."""
-    entries = []
-    for image in images:
-        entry = {
-            name: getattr(image, name) for name in ("height", "width", "image_path", "categories", "segmentations")
-        }
-        if image.ignore is not None:
-            entry["ignore"] = image.ignore
-        entries.append(entry)
-    _write_json(Path(path), {"meta": _meta(category_labels), "images": entries})
+def save_still_annotations(path: str | Path, images: Iterable[StillImage], category_labels: Mapping[int, str]) -> None:
+    """:func:`save_video_annotations` for stills; :func:`load_still_annotations` reads them back equal."""
+    _write_json(Path(path), category_labels, "images", map(_image_entry, images))
 
 
-def _meta(category_labels: Mapping[int, str]) -> dict[str, Any]:
-    return {"category_labels": {str(k): v for k, v in category_labels.items()}}
+def _sequence_entry(sequence: VideoSequence) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": sequence.id,
+        "height": sequence.height,
+        "width": sequence.width,
+        "image_paths": list(sequence.image_paths),
+    }
+    if sequence.is_annotated:
+        entry["categories"] = {str(k): v for k, v in sequence.categories.items()}
+        entry["segmentations"] = [{str(k): v for k, v in frame.items()} for frame in sequence.segmentations]
+    return entry
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _image_entry(image: StillImage) -> dict[str, Any]:
+    entry = {name: getattr(image, name) for name in ("height", "width", "image_path", "categories", "segmentations")}
+    if image.ignore is not None:
+        entry["ignore"] = image.ignore
+    return entry
+
+
+def _write_json(path: Path, category_labels: Mapping[int, str], key: str, entries: Iterable[dict[str, Any]]) -> None:
+    """{"meta": ..., key: [entries]}, one entry a line, through a temporary file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(path.suffix + ".part")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.replace(path)
+    meta = json.dumps({"category_labels": {str(k): v for k, v in category_labels.items()}})
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(f'{{"meta": {meta}, "{key}": [')
+            for i, entry in enumerate(entries):
+                file.write((",\n" if i else "\n") + json.dumps(entry))
+            file.write("\n]}\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

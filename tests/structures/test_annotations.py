@@ -46,6 +46,21 @@ def test_stills_survive_a_round_trip(tmp_path):
     assert annotations.images == images
 
 
+def test_writing_is_all_or_nothing(tmp_path):
+    path = tmp_path / "a.json"
+    save_video_annotations(path, [video()], LABELS)
+    before = path.read_bytes()
+
+    def stops_after_one():
+        yield video(id="other")
+        raise DataError("the second video is damaged")
+
+    with pytest.raises(DataError, match="second"):
+        save_video_annotations(path, stops_after_one(), LABELS)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def damaged(tmp_path, **changes):
     path = tmp_path / "damaged.json"
     save_video_annotations(path, [video()], LABELS)
