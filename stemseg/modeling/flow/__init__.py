@@ -1,0 +1,25 @@
+"""The conditional appearance flow: an exact density model of the appearance embedding A (METHOD section 5).
+
+The papers' symbols, and the names they have here:
+
+=================  ==================================================================================================
+mu, Sigma          centre and covariance of an instance's Gaussian in the embedding space; *coarse* from coordinates
+                   and offsets alone, *fine* once the appearance is mixed in. They live in ``modeling.embedding.gaussian``
+                   and ``modeling.losses``.
+O-hat              the spatio-temporal embedding: offsets plus coordinates, what ``EmbeddingHead`` returns.
+A                  the appearance embedding, ``appearance`` [N, A, T, h, w] at quarter scale; ``x`` [N*T, A, h', w']
+                   where it enters the flow, one item per frame, pooled to stride 16 (``appearance_flow.py``).
+phi                the mixing function, H = phi(O-hat, A): ``mix_appearance`` (``modeling.embedding.appearance``).
+c                  features of the clip's ground-truth masks, ``condition``, made by ``ConditionEncoder``
+                   (``condition.py``); known in training only.
+f, z               the flow ``Glow`` (``flow.py``) and its ``latents``: z = f(A; c), exactly invertible for any given c.
+g1                 scale and shift, from c alone, of the affine injection: ``AffineInjection`` (``injection.py``).
+g2                 the coupling's network, which sees half of the channels and c: ``AffineCoupling`` and
+                   ``AdditiveCoupling`` (``coupling.py``).
+K                  steps per level, ``num_steps`` (``MODEL.OFFSET.N_FLOW``): ``FlowStep`` (``level.py``).
+L                  levels, ``num_levels`` (``MODEL.OFFSET.N_BLOCK``): ``FlowLevel`` (``level.py``).
+=================  ==================================================================================================
+
+Every invertible layer has the same interface: ``forward(x, ...) -> (y, logdet)`` with logdet [N], the logarithm of
+|det dy/dx| of each item, and ``inverse(y, ...) -> x``. N in these layers is the number of frames that enter the flow.
+"""

@@ -1,0 +1,97 @@
+"""The flow as a head of the network: how likely an appearance embedding is, given the instance masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stemseg.modeling.flow.condition import ConditionEncoder
+from stemseg.modeling.flow.dequantisation import FLOOR, dequantise_uniform, pool_and_squash, quantise_floor
+from stemseg.modeling.flow.flow import Glow
+from stemseg.modeling.flow.likelihood import bits_per_dimension
+from stemseg.utils.errors import StemsegError
+
+
+class AppearanceLikelihood(NamedTuple):
+    """What the flow says of the N*T frames of a batch, each [N*T]; D is the number of values of a frame.
+
+    Attributes:
+        bits_per_dimension: of each frame; their mean is the flow loss.
+        log_p_per_dimension: log-likelihood of the latents / D.
+        logdet_per_dimension: log-determinant / D.
+    """
+
+    bits_per_dimension: Tensor
+    log_p_per_dimension: Tensor
+    logdet_per_dimension: Tensor
+
+
+class AppearanceFlow(Glow):
+    """p(A | masks) frame by frame (METHOD section 5); needed in training only.
+
+    Args:
+        channels: A, the number of appearance dimensions.
+        num_halvings: 2x2 average poolings between A and the flow (``MODEL.OFFSET.DOWN_SAMPLE``).
+        num_bits: of the quantisation (``MODEL.OFFSET.N_BITS``).
+        dequantisation: "uniform", noise with the gradient passed through, or "floor", as released, without either.
+        condition_channels: channels that the masks are encoded as; 0 for the unconditional flow, as released.
+        glow_options: what :class:`Glow` takes beside its channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        num_halvings: int = 2,
+        num_bits: int = 5,
+        dequantisation: str = "uniform",
+        condition_channels: int = 0,
+        **glow_options: int | bool,
+    ) -> None:
+        super().__init__(channels, condition_channels=condition_channels, **glow_options)
+        self.num_halvings = num_halvings
+        self.num_bits = num_bits
+        self.dequantisation = dequantisation
+        self.condition_encoder = (
+            ConditionEncoder(condition_channels, num_halvings=num_halvings) if condition_channels else None
+        )
+
+    def flow_input(self, appearance: Tensor) -> Tensor:
+        """A [N, A, T, h, w] -> x [N*T, A, h / 2^k, w / 2^k] in [-0.5, 0.5), float32 at least."""
+        with torch.autocast(device_type=appearance.device.type, enabled=False):
+            squashed = pool_and_squash(appearance, num_halvings=self.num_halvings)
+            quantise = quantise_floor if self.dequantisation == FLOOR else dequantise_uniform
+            return quantise(squashed, num_bits=self.num_bits)
+
+    def likelihood(self, appearance: Tensor, masks: Sequence[Tensor] | None = None) -> AppearanceLikelihood:
+        """How likely A is.
+
+        Rows and columns at the right and lower border that fill no cell of the coarsest level are left out.
+
+        Args:
+            appearance: [N, A, T, h, w], at quarter scale.
+            masks: binary masks of each clip at the same scale, N tensors [I, T, h, w]; read by a conditional flow only.
+
+        Raises:
+            StemsegError: where a conditional flow gets no masks.
+        """
+        x = self._crop(self.flow_input(appearance))
+        output = self(x, self._condition(masks))
+        num_dims = x[0].numel()
+        bits = bits_per_dimension(output.log_p, output.logdet, num_dims=num_dims, num_bits=self.num_bits)
+        return AppearanceLikelihood(bits, output.log_p / num_dims, output.logdet / num_dims)
+
+    def _condition(self, masks: Sequence[Tensor] | None) -> Tensor | None:
+        if self.condition_encoder is None:
+            return None
+        if masks is None:
+            raise StemsegError("the conditional flow needs the instance masks of every clip, but got none")
+        return self._crop(self.condition_encoder(masks))
+
+    def _crop(self, x: Tensor) -> Tensor:
+        cell = 2 ** len(self.blocks)
+        height, width = x.shape[2] // cell * cell, x.shape[3] // cell * cell
+        return x[:, :, :height, :width]

@@ -1,0 +1,147 @@
+"""The whole multi-level flow: exact log-likelihood, exact inverse, sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stemseg.modeling.flow.level import FlowLevel
+from stemseg.modeling.flow.precision import at_least_float32
+from stemseg.modeling.flow.squeeze import check_squeezable
+from stemseg.utils.errors import StemsegError
+
+
+class FlowOutput(NamedTuple):
+    """Attributes:
+    log_p: [N] log-likelihood of the latents under their priors.
+    logdet: [N] log |det dz/dx|; log_p + logdet is the log-likelihood of x.
+    latents: z of each level, first level first: [N, 2C, h/2, w/2], ..., the last one [N, 4C', h/2^L, w/2^L].
+    """
+
+    log_p: Tensor
+    logdet: Tensor
+    latents: list[Tensor]
+
+
+class Glow(nn.Module):
+    """f: x -> z of L levels of K steps each (METHOD section 5). Runs in float32 under mixed precision.
+
+    Args:
+        in_channels: C of x.
+        num_steps: K, steps per level.
+        num_levels: L.
+        affine: affine couplings; else additive ones.
+        conv_lu: LU form of the 1x1 convolutions. The last level has it in any case, as in published checkpoints.
+        hidden_channels: width of the couplings' networks.
+        condition_channels: channels of the condition; 0 builds the unconditional flow.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        num_steps: int = 32,
+        num_levels: int = 1,
+        affine: bool = False,
+        conv_lu: bool = False,
+        hidden_channels: int = 512,
+        condition_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        self.condition_channels = condition_channels
+        self.blocks = nn.ModuleList(
+            FlowLevel(
+                in_channels * 2**level,
+                num_steps=num_steps,
+                split=level < num_levels - 1,
+                affine=affine,
+                conv_lu=conv_lu or level == num_levels - 1,
+                hidden_channels=hidden_channels,
+                condition_channels=condition_channels,
+            )
+            for level in range(num_levels)
+        )
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> FlowOutput:
+        """Latents and log-likelihood of x [N, C, h, w], given the condition [N, C', h, w] of a conditional flow.
+
+        Raises:
+            StemsegError: where h or w is no multiple of 2^L, or the condition is missing, superfluous or misshapen.
+        """
+        check_squeezable(x.shape[2], x.shape[3], times=len(self.blocks))
+        self._check_condition(condition, (x.shape[0], self.condition_channels, *x.shape[2:]))
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            rest = at_least_float32(x)
+            log_p = logdet = rest.new_zeros(x.shape[0])
+            latents = []
+            for level, level_condition in zip(self.blocks, self._pyramid(condition), strict=True):
+                rest, latent, level_log_p, level_logdet = level(rest, level_condition)
+                log_p, logdet = log_p + level_log_p, logdet + level_logdet
+                latents.append(latent)
+        return FlowOutput(log_p, logdet, latents)
+
+    def inverse(self, latents: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
+        """x [N, C, h, w] whose latents these are, given the same condition."""
+        return self._assemble(latents, condition, latent_of=lambda level, rest, latent: latent)
+
+    @torch.no_grad()
+    def sample(self, noise: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
+        """A draw of x [N, C, h, w] from the flow's density, made from what :meth:`draw_noise` returns."""
+        return self._assemble(noise, condition, latent_of=FlowLevel.latent_from_noise)
+
+    def _assemble(
+        self,
+        values: Sequence[Tensor],
+        condition: Tensor | None,
+        latent_of: Callable[[FlowLevel, Tensor | None, Tensor], Tensor],
+    ) -> Tensor:
+        """x from one tensor per level, last level first; ``latent_of`` says what latent each tensor stands for."""
+        num_items, _, height, width = values[0].shape
+        self._check_condition(condition, (num_items, self.condition_channels, 2 * height, 2 * width))
+        x = None
+        with torch.autocast(device_type=values[0].device.type, enabled=False):
+            conditions = self._pyramid(condition)
+            for level, value, level_condition in reversed(list(zip(self.blocks, values, conditions, strict=True))):
+                x = level.inverse(x, latent_of(level, x, at_least_float32(value)), level_condition)
+        return x
+
+    def draw_noise(
+        self,
+        num_items: int,
+        height: int,
+        width: int,
+        *,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> list[Tensor]:
+        """Standard normal noise times the temperature for ``num_items`` samples of this size, on the flow's device.
+
+        Raises:
+            StemsegError: where height or width is no multiple of 2^L.
+        """
+        check_squeezable(height, width, times=len(self.blocks))
+        like = self.blocks[0].prior.scale
+        sizes = [(num_items, b.latent_channels, height >> i, width >> i) for i, b in enumerate(self.blocks, start=1)]
+        return [temperature * torch.randn(s, generator=generator, device=like.device, dtype=like.dtype) for s in sizes]
+
+    def _check_condition(self, condition: Tensor | None, expected: tuple[int, ...]) -> None:
+        if self.condition_channels == 0 and condition is not None:
+            raise StemsegError("the flow is unconditional, but got a condition; build it with condition_channels")
+        if self.condition_channels and (condition is None or tuple(condition.shape) != expected):
+            found = "none" if condition is None else f"{tuple(condition.shape)}"
+            raise StemsegError(f"the flow expects a condition of shape {expected}, but got {found}")
+
+    def _pyramid(self, condition: Tensor | None) -> list[Tensor | None]:
+        """The condition at each level's resolution: half of x's for the first, and so on."""
+        if condition is None:
+            return [None] * len(self.blocks)
+        levels = []
+        condition = at_least_float32(condition)
+        for _ in self.blocks:
+            condition = F.avg_pool2d(condition, 2)
+            levels.append(condition)
+        return levels
