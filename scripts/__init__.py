@@ -1,0 +1,1 @@
+"""Command-line tools around the package: run them as ``python scripts/<name>.py`` from anywhere."""

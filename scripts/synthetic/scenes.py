@@ -1,0 +1,166 @@
+"""Scenes: what is in a video, drawn at random. Rendering is in :mod:`scripts.synthetic.rendering`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.synthetic import motion, textures
+from scripts.synthetic.motion import Arena, Motion
+from scripts.synthetic.shapes import outline
+
+_TEXTURE_REACH = 1.9  # an object's texture covers this many radii on each side of its centre
+_MIN_CONTRAST = 28.0  # CIE Lab distance of an object's mean colour from the background's
+_HUE_TURN = (75.0, 180.0)  # degrees between two look-alikes
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """What the videos of a dataset have in common.
+
+    Attributes:
+        height, width: frame size in pixels.
+        length: frames of a video.
+        max_objects: a video holds 1 (hard: 2) to this many objects.
+        classes: names in :data:`scripts.synthetic.shapes.SHAPES`; category ids count from 1 in this order.
+        hard: objects come as pairs of look-alikes that meet; see :func:`compose_scene`.
+    """
+
+    height: int
+    width: int
+    length: int
+    max_objects: int
+    classes: tuple[str, ...]
+    hard: bool = False
+
+    @property
+    def arena(self) -> Arena:
+        """The frame that things move in."""
+        return Arena(self.height, self.width, self.length)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One object of a scene.
+
+    Attributes:
+        instance_id: from 1.
+        category_id: from 1.
+        outline: [V, 2] pixels around the centre at scale 1.
+        texture: [S, S, 3] uint8, B G R.
+        texture_reach: half the side of the square that the texture covers, in pixels at scale 1.
+        motion: where the object is in each frame.
+    """
+
+    instance_id: int
+    category_id: int
+    outline: np.ndarray
+    texture: np.ndarray
+    texture_reach: float
+    motion: Motion
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One video before it is drawn.
+
+    Attributes:
+        arena: frame size and length.
+        background: [H + 2 margin, W + 2 margin, 3] uint8, B G R.
+        camera: motion of the background.
+        actors: from back to front.
+        noise_seed: of the sensor noise.
+    """
+
+    arena: Arena
+    background: np.ndarray
+    camera: Motion
+    actors: Sequence[Actor]
+    noise_seed: int
+
+
+def compose_scene(rng: np.random.Generator, options: SceneOptions) -> Scene:
+    """Draw a scene at random.
+
+    Ordinarily objects have random class, texture and motion, and all but the first may leave the frame and come back.
+
+    With ``options.hard`` they come in pairs of look-alikes: same class, size and pattern, told apart by hue only. The
+    two of a pair meet, rest one upon the other, and then cross or turn back with equal chance
+    (:func:`motion.encounter`), so position, velocity and shape cannot tell which is which afterwards; only appearance
+    can.
+    """
+    arena = options.arena
+    margin = round(0.35 * min(arena.height, arena.width))
+    background = textures.background_texture(rng, arena.height + 2 * margin, arena.width + 2 * margin)
+    surround = background.reshape(-1, 3).mean(axis=0)
+    actors = _draw_pairs(rng, options, surround) if options.hard else _draw_singles(rng, options, surround)
+    depth = rng.permutation(len(actors))
+    camera = motion.pan(rng, arena, margin)
+    return Scene(arena, background, camera, [actors[i] for i in depth], int(rng.integers(2**31)))
+
+
+def _draw_singles(rng: np.random.Generator, options: SceneOptions, surround: np.ndarray) -> list[Actor]:
+    count = rng.integers(1, options.max_objects + 1)
+    return [_draw_single(rng, options, surround, i) for i in range(1, count + 1)]
+
+
+def _draw_single(rng: np.random.Generator, options: SceneOptions, surround: np.ndarray, instance_id: int) -> Actor:
+    look = _draw_look(rng, options)
+    if instance_id == 1 or rng.random() < 0.45:  # the first one stays, so that no frame is empty
+        path = motion.wander(rng, options.arena)
+    else:
+        path = motion.come_and_go(rng, options.arena, look.extent)
+    return look.actor(instance_id, _contrasting_palette(rng, surround), path)
+
+
+def _draw_pairs(rng: np.random.Generator, options: SceneOptions, surround: np.ndarray) -> list[Actor]:
+    count = rng.integers(2, options.max_objects + 1)
+    actors: list[Actor] = []
+    for _ in range(count // 2):
+        look = _draw_look(rng, options)
+        palette = _contrasting_palette(rng, surround)
+        twin = textures.turn_hue(palette, rng.uniform(*_HUE_TURN))
+        first, second = motion.encounter(rng, options.arena, 2.2 * look.radius)
+        actors.append(look.actor(len(actors) + 1, palette, first))
+        actors.append(look.actor(len(actors) + 1, twin, second))
+    if count % 2:
+        actors.append(_draw_single(rng, options, surround, count))
+    return actors
+
+
+@dataclass(frozen=True)
+class _Look:
+    """All of an object's appearance but its colours."""
+
+    category_id: int
+    outline: np.ndarray
+    radius: float
+    pattern: np.ndarray
+
+    @property
+    def extent(self) -> float:
+        """Radius of a circle around the centre that holds the object at its largest."""
+        return float(np.linalg.norm(self.outline, axis=1).max() * motion.MAX_SCALING)
+
+    def actor(self, instance_id: int, palette: np.ndarray, path: Motion) -> Actor:
+        texture = textures.paint(self.pattern, palette)
+        return Actor(instance_id, self.category_id, self.outline, texture, _TEXTURE_REACH * self.radius, path)
+
+
+def _draw_look(rng: np.random.Generator, options: SceneOptions) -> _Look:
+    category = int(rng.integers(len(options.classes)))
+    radius = min(options.height, options.width) * rng.uniform(0.14, 0.24)
+    stretch = np.exp(rng.uniform(-0.12, 0.12))
+    points = radius * outline(options.classes[category]) * np.array([stretch, 1 / stretch])
+    return _Look(category + 1, points, radius, textures.object_pattern(rng, round(2 * _TEXTURE_REACH * radius)))
+
+
+def _contrasting_palette(rng: np.random.Generator, surround: np.ndarray, *, attempts: int = 20) -> np.ndarray:
+    """A palette whose mean colour differs from the background's; the last one drawn where none of the attempts does."""
+    for _ in range(attempts):
+        palette = textures.object_palette(rng)
+        if textures.colour_distance(textures.palette_bgr(palette).mean(axis=0), surround) >= _MIN_CONTRAST:
+            break
+    return palette

@@ -1,0 +1,176 @@
+"""The synthetic videos: reproducible, and annotated with exactly what is visible."""
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from scripts import generate_videos
+from scripts.synthetic import dataset, motion, rendering, shapes
+from scripts.synthetic.motion import Arena
+from scripts.synthetic.rendering import outline_in_frame, render_frame
+from scripts.synthetic.scenes import Scene, SceneOptions, compose_scene
+from stemseg.structures.annotations import load_video_annotations
+from stemseg.structures.rle import decode_rle
+from stemseg.utils.errors import ConfigError
+
+OPTIONS = SceneOptions(height=48, width=80, length=12, max_objects=4, classes=tuple(shapes.SHAPES))
+HARD = dataclasses.replace(OPTIONS, hard=True)
+
+
+def crowded_scene(options: SceneOptions = OPTIONS) -> Scene:
+    scenes = (compose_scene(np.random.default_rng(seed), options) for seed in range(100))
+    return next(scene for scene in scenes if len(scene.actors) == 4)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_same_seed_gives_same_files_with_any_number_of_workers(tmp_path):
+    small = dataclasses.replace(OPTIONS, length=3)
+    for name, seed, workers in (("one", 5, 1), ("two", 5, 2), ("other", 6, 1)):
+        dataset.generate_dataset(tmp_path / name, (3, 1), small, seed=seed, workers=workers)
+    assert len(files_of(tmp_path / "one")) == 2 + 4 * 3
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    assert files_of(tmp_path / "one") != files_of(tmp_path / "other")
+
+
+def test_a_video_does_not_depend_on_how_many_there_are(tmp_path):
+    small = dataclasses.replace(OPTIONS, length=2)
+    dataset.generate_dataset(tmp_path / "few", (1, 0), small)
+    dataset.generate_dataset(tmp_path / "many", (2, 0), small)
+    few, many = files_of(tmp_path / "few" / "train"), files_of(tmp_path / "many" / "train")
+    assert few.items() <= many.items()
+    assert not (tmp_path / "few" / "val.json").exists()
+
+
+def test_splits_share_no_scene():
+    train, val = (dataset.scene_of(split, 0, OPTIONS, seed=0) for split in dataset.SPLITS)
+    assert not np.array_equal(train.background, val.background)
+
+
+def test_json_holds_the_rendered_masks(tmp_path):
+    dataset.generate_dataset(tmp_path, (2, 0), OPTIONS, seed=1)
+    annotations = load_video_annotations(tmp_path / "train.json", check_masks=True)
+    assert annotations.category_labels == dict(enumerate(shapes.SHAPES, start=1))
+    for index, sequence in enumerate(annotations):
+        scene = dataset.scene_of("train", index, OPTIONS, seed=1)
+        assert sequence.categories.items() <= {a.instance_id: a.category_id for a in scene.actors}.items()
+        for t, path in enumerate(sequence.image_paths):
+            ids = sum(i * decode_rle(c, 48, 80).astype(int) for i, c in sequence.segmentations[t].items())
+            frame = render_frame(scene, t)
+            np.testing.assert_array_equal(ids, frame.ids)
+            written = cv2.imread(str(tmp_path / "train" / path)).astype(float)
+            assert np.abs(written - frame.image).mean() < 8  # JPEG
+
+
+@pytest.mark.parametrize("options", [OPTIONS, HARD], ids=["ordinary", "hard"])
+def test_ids_are_what_a_point_in_polygon_test_sees(options):
+    scene = crowded_scene(options)
+    for t in (0, 6):
+        expected, certain = np.zeros((48, 80), dtype=int), np.ones((48, 80), dtype=bool)
+        for actor in scene.actors:  # from back to front
+            corners = outline_in_frame(actor, t).astype(np.float32)[:, None]
+            for y, x in np.ndindex(48, 80):
+                distance = cv2.pointPolygonTest(corners, (x + 0.5, y + 0.5), True)
+                expected[y, x] = actor.instance_id if distance > 0 else expected[y, x]
+                certain[y, x] &= abs(distance) > 0.75  # else an edge crosses the pixel
+        assert certain.mean() > 0.7
+        np.testing.assert_array_equal(render_frame(scene, t).ids[certain], expected[certain])
+
+
+def test_a_pixel_belongs_to_what_makes_most_of_its_colour(monkeypatch):
+    monkeypatch.setattr(rendering, "_NOISE_STD", 0.0)
+    scene = crowded_scene()
+    for shown in range(1, 5):  # paint one object white and everything else black
+        actors = [
+            dataclasses.replace(a, texture=np.full_like(a.texture, 255 * (a.instance_id == shown)))
+            for a in scene.actors
+        ]
+        lit = dataclasses.replace(scene, background=np.zeros_like(scene.background), actors=actors)
+        for t in range(0, 12, 4):
+            image, ids = render_frame(lit, t)
+            share = image[..., 0] / 255
+            assert (ids[share > 0.51] == shown).all()
+            assert (share[ids == shown] > 0.2).all()
+
+
+def test_objects_leave_and_come_back_under_the_same_id(tmp_path):
+    dataset.generate_dataset(tmp_path, (8, 0), OPTIONS, seed=3)
+    returned = 0
+    for sequence in load_video_annotations(tmp_path / "train.json"):
+        for instance_id in sequence.categories:
+            visible = np.array([instance_id in frame for frame in sequence.segmentations], dtype=int)
+            returned += (np.diff(visible) == 1).any() and visible[: np.argmin(visible)].any()
+    assert returned >= 2
+
+
+def test_the_first_object_keeps_every_frame_populated():
+    for seed in range(5):
+        scene = compose_scene(np.random.default_rng(seed), OPTIONS)
+        assert all(render_frame(scene, t).ids.any() for t in range(OPTIONS.length))
+
+
+def test_come_and_go_leaves_wholly():
+    arena, radius = Arena(48, 80, 30), 12.0
+    for seed in range(10):
+        centres = motion.come_and_go(np.random.default_rng(seed), arena, radius).centres
+        beyond = np.maximum(-centres, centres - [80, 48]).max(axis=1)
+        assert (beyond > radius).any()
+        assert (beyond < 0).any()
+
+
+def test_encounters_hide_who_is_who():
+    arena, outcomes = Arena(96, 160, 20), []
+    for seed in range(40):
+        first, second = motion.encounter(np.random.default_rng(seed), arena, 30.0)
+        gap = np.linalg.norm(first.centres - second.centres, axis=1)
+        assert gap.min() < 1e-9 and gap[0] > 20 and gap[-1] > 20
+        np.testing.assert_array_equal(first.scales, second.scales)
+        before, after = ((first.centres - second.centres)[t] for t in (0, -1))
+        outcomes.append(float(before @ after) > 0)
+    assert 8 < sum(outcomes) < 32  # some turn back, some cross
+
+
+def test_look_alikes_differ_in_colour_only():
+    first, second = sorted(crowded_scene(HARD).actors, key=lambda a: a.instance_id)[:2]
+    assert first.category_id == second.category_id
+    np.testing.assert_array_equal(first.outline, second.outline)
+    hsv = [cv2.cvtColor(a.texture, cv2.COLOR_BGR2HSV).astype(int) for a in (first, second)]
+    assert np.abs(hsv[0][..., 2] - hsv[1][..., 2]).mean() < 10  # the same pattern of light and dark
+    mean_colours = [a.texture.reshape(-1, 3).mean(axis=0) for a in (first, second)]
+    assert np.linalg.norm(mean_colours[0] - mean_colours[1]) > 30
+
+
+@pytest.mark.parametrize("name", shapes.SHAPES)
+def test_outlines_have_equal_area_and_are_centred(name):
+    canvas = np.zeros((400, 400), dtype=np.uint8)
+    cv2.fillPoly(canvas, [np.rint(shapes.outline(name) * 80 + 200).astype(np.int32)], 1)
+    assert canvas.sum() == pytest.approx(np.pi * 80**2, rel=0.03)
+    assert np.argwhere(canvas).mean(axis=0) == pytest.approx([200, 200], abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ("disc", "blob")}, "classes: found blob"),
+        ({"length": 1}, "length: found 1"),
+        ({"max_objects": 1, "hard": True}, "max_objects: found 1, expected 2"),
+    ],
+)
+def test_impossible_options_are_named(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        dataset.generate_dataset(tmp_path, (1, 1), dataclasses.replace(OPTIONS, **change))
+
+
+def test_command_line(tmp_path, capsys):
+    arguments = ["--num_train", "1", "--num_val", "1", "--length", "2", "--size", "32x48", "--classes", "star", "disc"]
+    generate_videos.main(["--output", str(tmp_path), "--preview", *arguments])
+    assert load_video_annotations(tmp_path / "val.json").category_labels == {1: "star", 2: "disc"}
+    assert cv2.imread(str(tmp_path / "train.png")) is not None
+    with pytest.raises(SystemExit):
+        generate_videos.main(["--output", str(tmp_path), "--size", "32"])
+    assert "expected HxW" in capsys.readouterr().err
