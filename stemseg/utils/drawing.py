@@ -63,8 +63,10 @@ def write_text(canvas: np.ndarray, text: str, position: tuple[int, int], *, cent
         x, y = x - width // 2, y + height // 2
     x = int(np.clip(x, 0, max(0, canvas.shape[1] - width)))
     y = int(np.clip(y, height, canvas.shape[0] - 1))
-    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+    # the rim is the text shifted all around: OpenCV 5 makes thicker letters wider, so a thick copy would not lie behind
+    for dx, dy in [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy]:
+        cv2.putText(canvas, text, (x + dx, y + dy), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def tile(images: Sequence[np.ndarray], columns: int, *, gap: int = 4) -> np.ndarray:
