@@ -1,0 +1,83 @@
+"""Instances of consecutive clips become tracks of the whole video (METHOD section 8.5; STEm-Seg section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from stemseg.inference.association import match_instances
+
+
+class ClipLabels(NamedTuple):
+    """Labels of a clip's pixels.
+
+    Attributes:
+        frames: T ascending frame numbers.
+        labels: [T, H, W] int32: 0 background, -1 outlier, else an instance from 1.
+        num_instances: I, the highest instance that ``labels`` may hold.
+    """
+
+    frames: Sequence[int]
+    labels: Tensor
+    num_instances: int
+
+
+class ChainedClip(NamedTuple):
+    """What a clip adds to the tracks of a video.
+
+    Attributes:
+        frames: the frames that no earlier clip covered.
+        labels: [F, H, W] int32, the clip's own labels of these frames.
+        track_ids: track of instance 1, 2, ... I.
+    """
+
+    frames: Sequence[int]
+    labels: Tensor
+    track_ids: list[int]
+
+
+class Chainer:
+    """Gives the instances of each clip the track ids of the previous clip's instances that they overlap with.
+
+    A frame keeps the labels of the first clip that covered it. Only the previous clip is remembered.
+
+    Args:
+        min_iou: instances whose IoU in the common frames is not above this do not match.
+        compat: match instances without any common pixel too, as the published code did.
+    """
+
+    def __init__(self, *, min_iou: float = 0.0, compat: bool = False) -> None:
+        self._min_iou = min_iou
+        self._compat = compat
+        self._previous: ClipLabels | None = None
+        self._previous_ids: list[int] = []
+        self._num_tracks = 0
+
+    def add(self, clip: ClipLabels) -> ChainedClip:
+        """Chain the next clip of the video; its frames must reach behind those of the clip before."""
+        num_common = self._num_common(clip.frames)
+        matches = self._match(clip, num_common) if num_common else {}
+        track_ids = [
+            self._previous_ids[matches[i] - 1] if i in matches else self._new_track()
+            for i in range(1, clip.num_instances + 1)
+        ]
+        self._previous, self._previous_ids = clip, track_ids
+        return ChainedClip(clip.frames[num_common:], clip.labels[num_common:], track_ids)
+
+    def _num_common(self, frames: Sequence[int]) -> int:
+        if self._previous is None:
+            return 0
+        return max(0, self._previous.frames[-1] - frames[0] + 1)
+
+    def _match(self, clip: ClipLabels, num_common: int) -> dict[int, int]:
+        previous = self._previous
+        return match_instances(
+            previous.labels[-num_common:], clip.labels[:num_common], previous.num_instances, clip.num_instances,
+            min_iou=self._min_iou, compat=self._compat,
+        )  # fmt: skip
+
+    def _new_track(self) -> int:
+        self._num_tracks += 1
+        return self._num_tracks

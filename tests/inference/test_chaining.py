@@ -1,0 +1,94 @@
+"""Chaining clips into tracks: golden label maps, and the rules at the edges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stemseg.inference.chaining import Chainer, ClipLabels
+from stemseg.inference.clustering import SequentialClustering
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+CASES = json.loads((GOLDEN / "online_chainer_meta.json").read_text())
+
+
+def _cluster_clip(arrays: np.lib.npyio.NpzFile, case: str, clip: int) -> ClipLabels:
+    """Labels of a golden clip from its maps; the free dimensions have a deviation of 0.3."""
+    maps = {
+        name: torch.from_numpy(arrays[f"{case}|clip{clip}|{name}"])
+        for name in ("embeddings", "bandwidths", "seediness")
+    }
+    frames = arrays[f"{case}|clip{clip}|frames"].tolist()
+    foreground = torch.from_numpy(arrays[f"{case}|fg_masks"][frames]).bool()
+    embeddings, bandwidths = maps["embeddings"][:, foreground], maps["bandwidths"][:, foreground]
+    free = torch.full((len(embeddings) - len(bandwidths), embeddings.shape[1]), 0.3**-2)
+    clustering = SequentialClustering(
+        min_seediness=0.8, primary_threshold=0.5, secondary_threshold=0.3, max_instances=20, compat=True
+    )
+    clusters = clustering(embeddings, torch.cat([bandwidths, free]), maps["seediness"][0, foreground])
+    labels = torch.zeros(foreground.shape, dtype=torch.int32)
+    labels[foreground] = torch.where(clusters.labels >= 0, clusters.labels + 1, -1).int()
+    return ClipLabels(frames, labels, clusters.num_instances)
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_chaining_equals_the_published_one(case: str) -> None:
+    arrays = np.load(GOLDEN / "online_chainer.npz")
+    chainer, label_maps, track_ids = Chainer(compat=True), [], []
+    for i in range(CASES[case]["n_clips"]):
+        chained = chainer.add(_cluster_clip(arrays, case, i))
+        table = torch.tensor([-1, 0, *chained.track_ids])
+        label_maps.append(table[chained.labels.long() + 1])
+        track_ids.append(chained.track_ids)
+    assert track_ids == CASES[case]["clip_instance_labels_after_association"]
+    expected = arrays[f"{case}|track_label_map(0=bg,-1=outlier)"]
+    np.testing.assert_array_equal(torch.cat(label_maps).numpy(), expected)
+
+
+def _clip(frames: range, *rows: list[int]) -> ClipLabels:
+    labels = torch.tensor(rows, dtype=torch.int32)[:, None]
+    return ClipLabels(frames, labels, int(labels.max()))
+
+
+def _ids(chainer: Chainer, clip: ClipLabels) -> list[int]:
+    return chainer.add(clip).track_ids
+
+
+def test_a_frame_keeps_the_labels_of_its_first_clip() -> None:
+    chainer = Chainer()
+    chainer.add(_clip(range(0, 3), [1, 0], [1, 0], [1, 0]))
+    chained = chainer.add(_clip(range(1, 4), [2, 1], [2, 1], [2, 1]))
+    assert list(chained.frames) == [3]
+    assert chained.labels.tolist() == [[[2, 1]]]
+    assert chained.track_ids == [2, 1]  # the clip's second instance is the first clip's only one
+
+
+def test_an_instance_without_a_common_pixel_is_a_new_track() -> None:
+    clips = (_clip(range(0, 2), [1, 0], [1, 0]), _clip(range(1, 3), [0, 1], [0, 1]))
+    assert [_ids(chainer, clip) for chainer in [Chainer()] for clip in clips] == [[1], [2]]
+    assert [_ids(chainer, clip) for chainer in [Chainer(compat=True)] for clip in clips] == [[1], [1]]
+
+
+def test_outliers_never_match() -> None:
+    chainer = Chainer()
+    chainer.add(_clip(range(0, 2), [-1, 1], [-1, 1]))
+    assert _ids(chainer, _clip(range(1, 3), [1, -1], [1, -1])) == [2]
+
+
+def test_only_the_clip_before_is_looked_at() -> None:
+    """Three clips over one frame: the third is compared with the second, not with the frame's kept labels."""
+    chainer = Chainer()
+    chainer.add(_clip(range(0, 3), [1, 0], [1, 0], [1, 0]))
+    chainer.add(_clip(range(1, 4), [0, 1], [0, 1], [0, 1]))  # a new track 2
+    assert _ids(chainer, _clip(range(2, 5), [0, 1], [0, 1], [0, 1])) == [2]
+
+
+def test_clips_without_instances_pass_through() -> None:
+    chainer = Chainer()
+    nothing = ClipLabels(range(0, 2), torch.zeros(2, 1, 2, dtype=torch.int32), 0)
+    assert chainer.add(nothing).track_ids == []
+    assert _ids(chainer, _clip(range(1, 3), [1, 0], [1, 0])) == [1]

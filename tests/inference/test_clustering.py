@@ -1,0 +1,100 @@
+"""Sequential clustering: golden numbers, a naive implementation of the intended rule, and its limits."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stemseg.inference.clustering import SequentialClustering
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+CASES = json.loads((GOLDEN / "clustering_meta.json").read_text())
+
+
+def _points(case: str) -> tuple[Tensor, Tensor, Tensor]:
+    arrays = np.load(GOLDEN / "clustering.npz")
+    embeddings, bandwidths, seediness = (
+        torch.from_numpy(arrays[f"{case}|{name}"]).T for name in ("embeddings", "bandwidths", "seediness")
+    )
+    free = torch.tensor(CASES[case]["free_dim_stds"]).pow(-2)[:, None].expand(-1, embeddings.shape[1])
+    return embeddings, torch.cat([bandwidths, free]), seediness[0]
+
+
+def _clustering(case: str, *, compat: bool) -> SequentialClustering:
+    meta = CASES[case]
+    return SequentialClustering(
+        min_seediness=meta["min_seediness_prob"],
+        primary_threshold=meta["primary"],
+        secondary_threshold=meta["secondary"],
+        max_instances=meta["max_instances"],
+        compat=compat,
+    )
+
+
+def _naive(embeddings: Tensor, bandwidths: Tensor, seediness: Tensor, case: str) -> list[int]:
+    """The rule of METHOD section 8.4, point by point."""
+    meta, num_points = CASES[case], seediness.shape[0]
+    labels, seeds = [-1] * num_points, []
+
+    def probability(point: int, seed: int) -> float:
+        squared = (bandwidths[:, seed] * (embeddings[:, point] - embeddings[:, seed]) ** 2).sum().item()
+        return math.exp(-0.5 * math.sqrt(squared))
+
+    while len(seeds) < meta["max_instances"]:
+        free = [p for p in range(num_points) if labels[p] < 0]
+        if not free or max(seediness[p] for p in free) < meta["min_seediness_prob"]:
+            break
+        seed = max(free, key=lambda p: seediness[p].item())
+        for p in free:
+            if probability(p, seed) > meta["primary"]:
+                labels[p] = len(seeds)
+        seeds.append(seed)
+    for p in range(num_points):
+        if labels[p] < 0 and seeds:
+            best = max(range(len(seeds)), key=lambda i, p=p: probability(p, seeds[i]))
+            if probability(p, seeds[best]) > meta["secondary"]:
+                labels[p] = best
+    return labels
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_compat_mode_equals_the_published_clustering(case: str) -> None:
+    clusters = _clustering(case, compat=True)(*_points(case))
+    labels = torch.where(clusters.labels >= 0, clusters.labels + CASES[case]["label_start"], -1)
+    np.testing.assert_array_equal(labels.numpy(), np.load(GOLDEN / "clustering.npz")[f"{case}|labels"])
+    if clusters.num_instances:
+        np.testing.assert_allclose(clusters.centres.numpy(), CASES[case]["instance_centers"], atol=1e-6)
+        np.testing.assert_allclose(clusters.bandwidths.rsqrt().numpy(), CASES[case]["instance_stds"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["xyff_5", "thr_0.3_0.1", "max_instances_3", "one_point"])
+def test_default_equals_a_naive_implementation_of_the_intended_rule(case: str) -> None:
+    points = _points(case)
+    assert _clustering(case, compat=False)(*points).labels.tolist() == _naive(*points, case)
+
+
+def test_leftovers_join_the_most_probable_instance() -> None:
+    embeddings = torch.tensor([[0.0, 1.0, 0.3]])  # the last point is nearer to the first seed
+    bandwidths, seediness = torch.full((1, 3), 10.0), torch.tensor([0.99, 0.95, 0.1])
+    options = dict(min_seediness=0.8, primary_threshold=0.7, secondary_threshold=0.1, max_instances=20)
+    assert SequentialClustering(**options)(embeddings, bandwidths, seediness).labels.tolist() == [0, 1, 0]
+    assert SequentialClustering(**options, compat=True)(embeddings, bandwidths, seediness).labels.tolist() == [0, 1, 1]
+
+
+def test_no_points_give_no_instances() -> None:
+    clusters = _clustering("xyff_5", compat=False)(torch.zeros(4, 0), torch.zeros(4, 0), torch.zeros(0))
+    assert clusters.num_instances == 0
+    assert clusters.labels.shape == (0,)
+    assert clusters.centres.shape == (0, 4)
+
+
+def test_half_precision_input_is_clustered_in_single_precision() -> None:
+    points = [x.half() for x in _points("xyff_5")]
+    single = _clustering("xyff_5", compat=False)(*(x.float() for x in points))
+    torch.testing.assert_close(_clustering("xyff_5", compat=False)(*points).labels, single.labels)
