@@ -4,7 +4,7 @@ The papers' symbols, and the names they have here:
 
 =================  ==================================================================================================
 mu, Sigma          centre and covariance of an instance's Gaussian in the embedding space; *coarse* from coordinates
-                   and offsets alone, *fine* once the appearance is mixed in. They live in ``modeling.embedding.gaussian``
+                   and offsets alone, *fine* once the appearance is mixed in: ``modeling.embedding.gaussian``
                    and ``modeling.losses``.
 O-hat              the spatio-temporal embedding: offsets plus coordinates, what ``EmbeddingHead`` returns.
 A                  the appearance embedding, ``appearance`` [N, A, T, h, w] at quarter scale; ``x`` [N*T, A, h', w']

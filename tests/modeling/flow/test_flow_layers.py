@@ -1,0 +1,102 @@
+"""Every layer of the flow inverts exactly and knows its log-determinant, in both directions."""
+
+import pytest
+import torch
+from flow_helpers import log_abs_det_jacobian, randomised
+
+from stemseg.modeling.flow.actnorm import ActNorm
+from stemseg.modeling.flow.coupling import AdditiveCoupling, AffineCoupling
+from stemseg.modeling.flow.injection import AffineInjection
+from stemseg.modeling.flow.invertible_conv import InvertibleConv, InvertibleConvLU
+from stemseg.modeling.flow.level import FlowStep
+from stemseg.modeling.flow.squeeze import squeeze, unsqueeze
+from stemseg.utils.errors import StemsegError
+
+C, CONDITION = 4, 3
+STEP = {"hidden_channels": 8, "conv_lu": True}
+LAYERS = {
+    "actnorm": (lambda: ActNorm(C), False),
+    "plain conv": (lambda: InvertibleConv(C), False),
+    "LU conv": (lambda: InvertibleConvLU(C), False),
+    "additive coupling": (lambda: AdditiveCoupling(C, hidden_channels=8), False),
+    "affine coupling": (lambda: AffineCoupling(C, hidden_channels=8), False),
+    "conditional additive coupling": (
+        lambda: AdditiveCoupling(C, hidden_channels=8, condition_channels=CONDITION),
+        True,
+    ),
+    "conditional affine coupling": (lambda: AffineCoupling(C, hidden_channels=8, condition_channels=CONDITION), True),
+    "injection": (lambda: AffineInjection(C, condition_channels=CONDITION, hidden_channels=8), True),
+    "step": (lambda: FlowStep(C, affine=True, condition_channels=0, **STEP), False),
+    "conditional step": (lambda: FlowStep(C, affine=False, condition_channels=CONDITION, **STEP), True),
+}
+
+
+@pytest.fixture(params=LAYERS, ids=lambda name: name.replace(" ", "-"))
+def case(request):
+    build, conditional = LAYERS[request.param]
+    layer = randomised(build())
+    x = torch.randn(2, C, 2, 3, dtype=torch.float64)
+    condition = (torch.randn(1, CONDITION, 2, 3, dtype=torch.float64),) if conditional else ()
+    return layer, x, condition
+
+
+def _expand(condition, x):
+    return [c.expand(len(x), -1, -1, -1) for c in condition]
+
+
+def test_inverse_undoes_forward_and_forward_undoes_inverse(case):
+    layer, x, condition = case
+    condition = _expand(condition, x)
+    y, _ = layer(x, *condition)
+    assert not torch.allclose(y, x, atol=1e-2)
+    assert torch.allclose(layer.inverse(y, *condition), x, atol=1e-10)
+    assert torch.allclose(layer(layer.inverse(x, *condition), *condition)[0], x, atol=1e-10)
+
+
+def test_logdet_is_the_jacobians_in_both_directions(case):
+    layer, x, condition = case
+    y, logdet = layer(x, *_expand(condition, x))
+    assert logdet.shape == (2,)
+    forward = log_abs_det_jacobian(lambda v: layer(v, *condition)[0], x)
+    backward = log_abs_det_jacobian(lambda v: layer.inverse(v, *condition), y)
+    assert torch.allclose(logdet, forward, atol=1e-9)
+    assert torch.allclose(logdet, -backward, atol=1e-9)
+
+
+@pytest.mark.parametrize("raw", [-1e4, 1e4])
+def test_affine_coupling_stays_finite_and_invertible_for_extreme_network_outputs(raw):
+    layer = AffineCoupling(C, hidden_channels=8)
+    torch.nn.init.constant_(layer.net[4].conv.bias, raw)
+    x = torch.randn(1, C, 2, 2)
+    y, logdet = layer(x)
+    assert torch.isfinite(y).all() and torch.isfinite(logdet).all()
+    assert torch.isfinite(layer.inverse(y)).all()
+
+
+@pytest.mark.parametrize("raw", [-1e4, 1e4])
+def test_injection_is_bounded(raw):
+    layer = AffineInjection(C, condition_channels=CONDITION, hidden_channels=8)
+    torch.nn.init.constant_(layer.net[2].conv.bias[:C], raw)
+    _, logdet = layer(torch.randn(1, C, 2, 2), torch.randn(1, CONDITION, 2, 2))
+    assert abs(logdet.item()) <= 2.0 * C * 4 + 1e-4
+
+
+def test_the_step_starts_near_the_identity_for_every_condition():
+    step = FlowStep(C, affine=False, condition_channels=CONDITION, **STEP).eval()
+    x = torch.randn(1, C, 2, 2)
+    outputs = [step(x, torch.randn(1, CONDITION, 2, 2))[0] for _ in range(2)]
+    assert torch.equal(*outputs)
+    assert torch.allclose(outputs[0].norm(), x.norm(), rtol=1e-4)  # a rotation of the channels is all there is
+
+
+def test_squeeze_orders_channels_by_row_and_column_of_the_block():
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    y = squeeze(x)
+    assert y[0, :, 0, 0].tolist() == [0, 1, 4, 5]
+    assert torch.equal(unsqueeze(y), x)
+
+
+@pytest.mark.parametrize("size", [(3, 4), (4, 5), (0, 4)])
+def test_squeezing_an_odd_size_names_the_size(size):
+    with pytest.raises(StemsegError, match=rf"{size[0]} x {size[1]}.*multiples of 2"):
+        squeeze(torch.zeros(1, 1, *size))
