@@ -15,3 +15,7 @@ class DataError(StemsegError):
 
 class CheckpointError(StemsegError):
     """A weights file is missing, damaged or does not fit the network."""
+
+
+class TrainingError(StemsegError):
+    """Training cannot go on in a sensible way."""
