@@ -1,0 +1,233 @@
+"""DAVIS 2017 J and F of one video and of a set, by the unsupervised and the semi-supervised protocol.
+
+Unsupervised: every frame counts, void pixels (255) are left out, and the proposals (at most 20) are matched to the
+objects by the assignment of greatest mean J&F. Semi-supervised: the first and last frame are left out, void pixels are
+background, and ids match as they are. In both, the objects are those of the first frame's ids; an object without a
+prediction is compared with an empty mask. Both masks empty: J = F = 1; one empty: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from stemseg.evaluation.id_map_sources import VOID, IdMapSource
+from stemseg.evaluation.region_boundary import pair_scores
+from stemseg.evaluation.tables import MetricTable
+from stemseg.utils.errors import DataError
+
+MAX_PROPOSALS = 20
+DAVIS_COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+_DECAY_BINS = 4
+
+
+@dataclass(frozen=True)
+class DavisProtocol:
+    """Which frames and pixels count, and how predictions meet objects: :data:`UNSUPERVISED`, :data:`SEMI_SUPERVISED`.
+
+    Attributes:
+        skip_first_and_last: leave both out.
+        use_void: leave void pixels out; else they are background.
+        match_proposals: find the best assignment; else predicted id i belongs to object i.
+    """
+
+    name: str
+    skip_first_and_last: bool
+    use_void: bool
+    match_proposals: bool
+
+
+UNSUPERVISED = DavisProtocol("unsupervised", skip_first_and_last=False, use_void=True, match_proposals=True)
+SEMI_SUPERVISED = DavisProtocol("semi-supervised", skip_first_and_last=True, use_void=False, match_proposals=False)
+
+
+@dataclass(frozen=True)
+class DavisVideo:
+    """One video to compare.
+
+    Attributes:
+        name: of the sequence.
+        truth, prediction: id maps.
+        num_objects: objects 1 to this count; None: up to the highest id of the first frame, as the official code does.
+        void_id: the id of void pixels in ``truth``; None: it has none.
+    """
+
+    name: str
+    truth: IdMapSource
+    prediction: IdMapSource
+    num_objects: int | None = None
+    void_id: int | None = VOID
+
+
+@dataclass(frozen=True)
+class ObjectScores:
+    """J and F of one object in every frame that counts, both [T]; ``frames`` are these frames' numbers in the video."""
+
+    sequence: str
+    object_id: int
+    frames: range
+    region: np.ndarray
+    boundary: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """Sequence and object, as the official tool writes them."""
+        return f"{self.sequence}_{self.object_id}"
+
+    def row(self) -> list[float]:
+        """The figures in the order of :data:`DAVIS_COLUMNS`."""
+        region, boundary = statistics(self.region), statistics(self.boundary)
+        return [(region[0] + boundary[0]) / 2, *region, *boundary]
+
+
+@dataclass(frozen=True)
+class DavisReport:
+    """J and F of every object of every video; the mean is over objects, as in the official tool."""
+
+    objects: list[ObjectScores]
+
+    def tables(self) -> list[MetricTable]:
+        """The mean over all objects and each sequence's; then one row per object."""
+        per_object = {scores.name: scores.row() for scores in self.objects}
+        sequences = {"mean": self._mean(self.objects)} | self.per_sequence()
+        return [
+            MetricTable("sequence", DAVIS_COLUMNS, sequences),
+            MetricTable("object", DAVIS_COLUMNS, per_object),
+        ]
+
+    def per_sequence(self) -> dict[str, list[float]]:
+        """Mean over the objects of each sequence, by its name, in the order of :data:`DAVIS_COLUMNS`."""
+        names = dict.fromkeys(scores.sequence for scores in self.objects)
+        return {name: self._mean([s for s in self.objects if s.sequence == name]) for name in names}
+
+    def scalars(self) -> dict[str, float]:
+        """The mean's figures by name."""
+        return dict(zip(DAVIS_COLUMNS, self._mean(self.objects), strict=True))
+
+    @staticmethod
+    def _mean(objects: Sequence[ObjectScores]) -> list[float]:
+        if not objects:
+            return [float("nan")] * len(DAVIS_COLUMNS)
+        return np.mean([scores.row() for scores in objects], axis=0).tolist()
+
+
+def evaluate_davis(
+    videos: Sequence[DavisVideo], protocol: DavisProtocol = UNSUPERVISED, *, workers: int = 1
+) -> DavisReport:
+    """J and F of all videos.
+
+    Args:
+        workers: processes that share the videos.
+
+    Raises:
+        DataError: naming the video and frame: missing or damaged PNG, wrong size, more ids than the protocol allows.
+    """
+    if workers <= 1 or len(videos) < 2:
+        per_video = [score_video(video, protocol) for video in videos]
+    else:
+        with ProcessPoolExecutor(min(workers, len(videos))) as pool:
+            # the longest first, so that no worker starts one when the others are done
+            order = sorted(range(len(videos)), key=lambda i: -len(videos[i].truth))
+            done = dict(
+                zip(order, pool.map(score_video, [videos[i] for i in order], [protocol] * len(order)), strict=True)
+            )
+            per_video = [done[i] for i in range(len(videos))]
+    return DavisReport([scores for video in per_video for scores in video])
+
+
+def score_video(video: DavisVideo, protocol: DavisProtocol) -> list[ObjectScores]:
+    """J and F of each object of one video, in the order of the objects.
+
+    Raises:
+        DataError: see :func:`evaluate_davis`.
+    """
+    frames = _frames_that_count(video, protocol)
+    num_objects = _count_objects(video) if video.num_objects is None else video.num_objects
+    limit = MAX_PROPOSALS if protocol.match_proposals else num_objects
+    num_predictions = max(limit, num_objects)
+    region = np.zeros((len(frames), num_predictions, num_objects))
+    boundary = np.zeros_like(region)
+    num_proposals = 0
+    for i, frame in enumerate(frames):
+        prediction, truth, highest = _read_pair(video, frame, num_objects, protocol)
+        _check_ids(highest, limit, video, frame, protocol)
+        num_proposals = max(num_proposals, highest)
+        # one proposal more than there are: its row, of an empty mask, is that of all further ones
+        scores = pair_scores(prediction, truth, highest + 1, num_objects)
+        rows = np.minimum(np.arange(num_predictions), highest)
+        region[i], boundary[i] = scores.region[rows], scores.boundary[rows]
+    if protocol.match_proposals:
+        chosen = _assign(region, boundary, max(num_proposals, num_objects))
+    else:
+        chosen = range(num_objects)
+    return [ObjectScores(video.name, i + 1, frames, region[:, p, i], boundary[:, p, i]) for i, p in enumerate(chosen)]
+
+
+def statistics(per_frame: np.ndarray) -> tuple[float, float, float]:
+    """Mean, recall (share of frames above 0.5) and decay (first quarter's mean minus the last's) of one measure, [T].
+
+    The quarters share their border frames, as in the official code; which, however, keeps the borders in 8 bits and
+    goes wrong in sequences of more than 256 frames, where this does not.
+    """
+    borders = np.round(np.linspace(1, len(per_frame), _DECAY_BINS + 1) + 1e-10).astype(int) - 1
+    first, last = per_frame[: borders[1] + 1], per_frame[borders[-2] : borders[-1] + 1]
+    return float(per_frame.mean()), float((per_frame > 0.5).mean()), float(first.mean() - last.mean())
+
+
+def _frames_that_count(video: DavisVideo, protocol: DavisProtocol) -> range:
+    length = len(video.truth)
+    frames = range(1, length - 1) if protocol.skip_first_and_last else range(length)
+    if not frames:
+        raise DataError(
+            f"sequence '{video.name}' has {length} frames, expected at least 3: the {protocol.name} protocol leaves "
+            "out the first and the last"
+        )
+    return frames
+
+
+def _count_objects(video: DavisVideo) -> int:
+    first = video.truth.read(0)
+    return int(first[first != video.void_id].max(initial=0)) if video.void_id is not None else int(first.max())
+
+
+def _read_pair(
+    video: DavisVideo, frame: int, num_objects: int, protocol: DavisProtocol
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Prediction and truth of a frame, cleaned of void pixels and of objects that do not count; and the highest id
+    predicted anywhere."""
+    truth, prediction = video.truth.read(frame), video.prediction.read(frame)
+    if truth.shape != prediction.shape:
+        raise DataError(
+            f"sequence '{video.name}', frame {frame}: the predicted id map is {prediction.shape[0]} x "
+            f"{prediction.shape[1]} (height x width), expected {truth.shape[0]} x {truth.shape[1]} as in the ground "
+            "truth"
+        )
+    highest = int(prediction.max(initial=0))
+    if video.void_id is not None:
+        void = truth == video.void_id
+        truth = np.where(void, 0, truth).astype(truth.dtype)
+        if protocol.use_void:
+            prediction = np.where(void, 0, prediction).astype(prediction.dtype)
+    return prediction, np.where(truth > num_objects, 0, truth).astype(truth.dtype), highest
+
+
+def _check_ids(highest: int, limit: int, video: DavisVideo, frame: int, protocol: DavisProtocol) -> None:
+    if highest <= limit:
+        return
+    what = f"{limit} proposals" if protocol.match_proposals else f"the sequence's {limit} objects"
+    hint = "; 255 is no id in predictions: masks of 0 and 255 must be written as 0 and 1" if highest == VOID else ""
+    raise DataError(
+        f"sequence '{video.name}', frame {frame}: the prediction holds id {highest}, expected ids up to {limit}: the "
+        f"{protocol.name} protocol allows {what}{hint}"
+    )
+
+
+def _assign(region: np.ndarray, boundary: np.ndarray, num_predictions: int) -> np.ndarray:
+    """The proposal of each object by the assignment of greatest mean J&F, [G]; scores are [T, P, G]."""
+    mean = (region.mean(axis=0) + boundary.mean(axis=0)) / 2
+    proposals, objects = linear_sum_assignment(-mean[:num_predictions])
+    return proposals[np.argsort(objects)]

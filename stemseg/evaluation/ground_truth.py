@@ -1,0 +1,87 @@
+"""What metrics compare with: annotated videos, whichever file they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stemseg.structures.annotations import VideoAnnotations, VideoSequence
+from stemseg.utils.errors import DataError
+
+
+@dataclass(frozen=True)
+class GroundTruthTrack:
+    """One annotated object through a video.
+
+    Attributes:
+        instance_id: the object's id within its video.
+        category_id: category in the dataset's ids.
+        segmentations: compressed RLE counts at the video's size, or None where the object is not visible, per frame.
+        is_crowd: a region of many objects: what matches it counts neither for nor against.
+        area: mean area in pixels over the frames where it is visible, as the file states it; None: that of the masks.
+    """
+
+    instance_id: int
+    category_id: int
+    segmentations: list[str | None]
+    is_crowd: bool = False
+    area: float | None = None
+
+
+@dataclass(frozen=True)
+class GroundTruthVideo:
+    """One annotated video: its id as text, image size in pixels, relative image path of each frame, its objects."""
+
+    id: str
+    height: int
+    width: int
+    image_paths: list[str]
+    tracks: list[GroundTruthTrack] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    @property
+    def frame_names(self) -> list[str]:
+        """Name of each frame without folder and extension."""
+        return [Path(path).stem for path in self.image_paths]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """All annotated videos of a file: where it was read, category names by id, videos in the file's order."""
+
+    source: Path
+    category_labels: dict[int, str]
+    videos: list[GroundTruthVideo]
+
+
+def ground_truth_from_annotations(annotations: VideoAnnotations) -> GroundTruth:
+    """The standard JSON's videos as ground truth.
+
+    Raises:
+        DataError: where a sequence has no annotations, as in the public part of a validation or test set.
+    """
+    videos = [_video(sequence, annotations.source) for sequence in annotations]
+    return GroundTruth(annotations.source, annotations.category_labels, videos)
+
+
+def unannotated_error(source: Path, what: str) -> DataError:
+    """The error for ground truth whose annotations are not public."""
+    return DataError(
+        f"{source}: {what} has no annotations, so AP, J and F can't be computed locally. The annotations of "
+        "the public YouTube-VIS and OVIS validation sets and of DAVIS test-dev are kept by the organisers: upload the "
+        "results.zip that inference wrote to the evaluation server that the dataset's page links (YouTube-VIS: "
+        "https://youtube-vos.org/dataset/vis, OVIS: https://songbai.site/ovis, DAVIS: https://davischallenge.org). To "
+        "measure locally, hold out a part of the training set: scripts/prepare_dataset.py with --split makes one"
+    )
+
+
+def _video(sequence: VideoSequence, source: Path) -> GroundTruthVideo:
+    if not sequence.is_annotated:
+        raise unannotated_error(source, f"sequence '{sequence.id}'")
+    tracks = [
+        GroundTruthTrack(instance_id, category, [frame.get(instance_id) for frame in sequence.segmentations])
+        for instance_id, category in sequence.categories.items()
+    ]
+    return GroundTruthVideo(str(sequence.id), sequence.height, sequence.width, sequence.image_paths, tracks)
