@@ -24,9 +24,17 @@ def squared_distance(embeddings: Tensor, centres: Tensor, bandwidths: Tensor) ->
     Returns:
         [I, P] float32.
     """
+    # expanded to b x^2 - 2 b mu x + b mu^2, this is one product of [I, 2 E + 1] and [2 E + 1, P] instead of several
+    # tensors [I, E, P]; the terms cancel near the centre, hence the higher precision
     with torch.autocast(embeddings.device.type, enabled=False):
-        difference = embeddings.float()[None] - centres.float()[:, :, None]  # [I, E, P]
-        return (difference.square() * bandwidths.float()[:, :, None]).sum(dim=1)
+        x, mu, b = (v.to(_product_dtype(v.device)) for v in (embeddings, centres, bandwidths))
+        points = torch.cat([x.square(), x, torch.ones_like(x[:1])])
+        weights = torch.cat([b, -2 * b * mu, (b * mu.square()).sum(dim=1, keepdim=True)], dim=1)
+        return (weights @ points).float().clamp(min=0)
+
+
+def _product_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
 def gaussian_probability(embeddings: Tensor, centres: Tensor, bandwidths: Tensor) -> Tensor:

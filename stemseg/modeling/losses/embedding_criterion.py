@@ -26,7 +26,7 @@ class EmbeddingLossTerms(NamedTuple):
 
 
 class _ClipSums(NamedTuple):
-    """Sums over one clip's instances; seediness also holds the clip's background term."""
+    """Sums over one clip's instances; seediness holds the clip's background term too."""
 
     lovasz: Tensor
     variance_smoothness: Tensor
@@ -88,12 +88,13 @@ class EmbeddingCriterion(nn.Module):
                     strict=True,
                 )
             ]
-            num_instances = sum(clip.num_instances for clip in clips)
-            if num_instances == 0:
+            clips = [clip for clip in clips if clip is not None]
+            if not clips:
                 zero = sum(x.sum() for x in (output.embedding, output.raw_bandwidth, output.seediness)) * 0.0
                 return EmbeddingLossTerms(zero, zero, zero, zero)
+            num_instances = sum(clip.num_instances for clip in clips)
             lovasz = sum(clip.lovasz for clip in clips) / num_instances
-            smoothness = sum(clip.variance_smoothness for clip in clips) / len(clips)
+            smoothness = sum(clip.variance_smoothness for clip in clips) / len(targets)
             seediness = sum(clip.seediness for clip in clips) / (num_instances + 1)
             total = (
                 self.weight_lovasz * lovasz
@@ -102,22 +103,33 @@ class EmbeddingCriterion(nn.Module):
             )
             return EmbeddingLossTerms(self.weight * total, lovasz, smoothness, seediness)
 
-    def _clip_sums(self, embedding: Tensor, raw_bandwidth: Tensor, seediness: Tensor, target: ClipTargets) -> _ClipSums:
-        """Maps [E | B | 1, T, h, w] of one clip and its targets -> sums over its instances."""
+    def _clip_sums(
+        self, embedding: Tensor, raw_bandwidth: Tensor, seediness: Tensor, target: ClipTargets
+    ) -> _ClipSums | None:
+        """Maps [E | B | 1, T, h, w] of one clip and its targets -> sums over its instances; None without any."""
         embedding, raw_bandwidth, seediness = (x.flatten(1) for x in (embedding, raw_bandwidth, seediness))  # [., P]
-        masks = target.masks.flatten(1).to(embedding.dtype)  # [I, P]
-        background = self._background_seediness(seediness[0], masks, target.ignore_mask.flatten())
+        masks = target.masks.flatten(1) > 0  # [I, P]
         # an instance without a pixel at this scale has no centre; the others keep their own masks
         masks = masks[masks.any(dim=1)]
         if masks.shape[0] == 0:
-            zero = embedding.sum() * 0.0 + raw_bandwidth.sum() * 0.0
-            return _ClipSums(zero, zero, background, 0)
-        areas = masks.sum(dim=1, keepdim=True)
-        probabilities = self._probabilities(embedding, raw_bandwidth, masks / areas)
+            return None
+        areas = masks.sum(dim=1)
+        mean_weights = masks / areas[:, None].float()
+        probabilities = self._probabilities(embedding, raw_bandwidth, mean_weights)
+        # from here on only the pixels inside of each instance: [M], M = sum of the areas
+        instance, pixel = masks.nonzero().unbind(1)
+        area = areas[instance]
         lovasz = lovasz_hinge(2 * probabilities - 1, masks).sum()
-        smoothness = _variance(raw_bandwidth, masks, areas).mean()
-        seediness_error = (masks * (seediness - probabilities.detach()).square()).sum(dim=1, keepdim=True) / areas
-        return _ClipSums(lovasz, smoothness, seediness_error.sum() + background, masks.shape[0])
+        mean_raw = (mean_weights @ raw_bandwidth.detach().T).T  # the variance's gradient by the mean is 0
+        spread = (raw_bandwidth[:, pixel] - mean_raw[:, instance]).square().mean(dim=0)
+        error = (seediness[0, pixel] - probabilities.detach()[instance, pixel]).square()
+        background = _background_seediness(seediness[0], masks, target.ignore_mask.flatten())
+        return _ClipSums(
+            lovasz=lovasz,
+            variance_smoothness=(spread / area).sum() / len(areas),
+            seediness=(error / area).sum() + background,
+            num_instances=len(areas),
+        )
 
     def _probabilities(self, embedding: Tensor, raw_bandwidth: Tensor, mean_weights: Tensor) -> Tensor:
         """p_i of every point, from the mean embedding and the mean bandwidth over each instance: [I, P]."""
@@ -126,22 +138,12 @@ class EmbeddingCriterion(nn.Module):
         free = self.free_dim_bandwidths.expand(len(centres), -1)
         return gaussian_probability(embedding, centres, torch.cat([bandwidths, free], dim=1))
 
-    @staticmethod
-    def _background_seediness(seediness: Tensor, masks: Tensor, ignore: Tensor) -> Tensor:
-        """Mean squared seediness outside of all instances; ignored pixels count in the mean with 0."""
-        background = ~masks.any(dim=0)
-        errors = seediness.square() * (background & (ignore == 0))
-        return errors.sum() / background.sum().clamp(min=1)
 
-
-def _variance(values: Tensor, masks: Tensor, areas: Tensor) -> Tensor:
-    """Variance of ``values`` [B, P] over each mask [I, P], mean over B: [I].
-
-    Taken about the mean of each mask as it is (not as E[x^2] - E[x]^2), which would cancel in float32.
-    """
-    means = masks @ values.T / areas  # [I, B]
-    spread = (values[None] - means[:, :, None]).square()  # [I, B, P]
-    return (spread * masks[:, None]).sum(dim=2).mean(dim=1) / areas[:, 0]
+def _background_seediness(seediness: Tensor, masks: Tensor, ignore: Tensor) -> Tensor:
+    """Mean squared seediness outside of all instances; ignored pixels count in the mean with 0."""
+    background = ~masks.any(dim=0)
+    errors = seediness.square() * (background & (ignore == 0))
+    return errors.sum() / background.sum().clamp(min=1)
 
 
 def build_embedding_criterion(cfg: Config) -> EmbeddingCriterion:
