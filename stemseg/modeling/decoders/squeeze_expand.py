@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,11 +12,30 @@ from stemseg.modeling.decoders.temporal_plan import temporal_plan
 from stemseg.structures.network_output import FeaturePyramid
 from stemseg.utils.errors import ConfigError
 
-_POOLS = {
-    "avg": partial(nn.AvgPool3d, kernel_size=3, stride=(2, 1, 1), padding=1),  # zeros of the padding are averaged in
-    "max": partial(nn.MaxPool3d, kernel_size=3, stride=(2, 1, 1), padding=1),
-}
-_NUM_UNITS = {"block_32x": 3, "block_16x": 2, "block_8x": 1, "block_4x": 1}
+_POOLS = {"avg": F.avg_pool3d, "max": F.max_pool3d}
+_PADDING_VALUES = {"avg": 0.0, "max": -torch.inf}
+
+
+class TemporalPool(nn.Module):
+    """3x3x3 pooling that halves the time axis only; an average counts the zeros of the padding.
+
+    Args:
+        pool_type: "avg" or "max".
+    """
+
+    def __init__(self, pool_type: str) -> None:
+        super().__init__()
+        if pool_type not in _POOLS:
+            raise ConfigError(f"POOL_TYPE is '{pool_type}', expected one of {', '.join(_POOLS)}")
+        self.pool_type = pool_type
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, T, h, w] -> [N, C, T/2, h, w]."""
+        padding = 1
+        if min(x.shape[2:]) < 3:  # torch refuses maps smaller than its kernel, although the padding makes up for it
+            x = F.pad(x, (1,) * 6, value=_PADDING_VALUES[self.pool_type])
+            padding = 0
+        return _POOLS[self.pool_type](x, kernel_size=3, stride=(2, 1, 1), padding=padding)
 
 
 class SqueezeExpandDecoder(nn.Module):
@@ -44,13 +63,11 @@ class SqueezeExpandDecoder(nn.Module):
     ) -> None:
         super().__init__()
         plan = temporal_plan(num_frames)
-        if pool_type not in _POOLS:
-            raise ConfigError(f"POOL_TYPE is '{pool_type}', expected one of {', '.join(_POOLS)}")
         self.num_frames = num_frames
         self._upsampling = plan.upsampling
-        pools = [_POOLS[pool_type] if k < plan.num_pools else nn.Identity for k in range(3)]
-        for (name, num_units), channels in zip(_NUM_UNITS.items(), inter_channels, strict=True):
-            block_pools = pools[:num_units] if name != "block_4x" else [None]
+        pools = [TemporalPool(pool_type) if k < plan.num_pools else nn.Identity() for k in range(3)]
+        blocks = {"block_32x": pools, "block_16x": pools[:2], "block_8x": pools[:1], "block_4x": [nn.Identity()]}
+        for (name, block_pools), channels in zip(blocks.items(), inter_channels, strict=True):
             self.add_module(name, _block(in_channels, channels, num_groups, block_pools))
         c32, c16, c8, c4 = inter_channels
         self.conv_16 = nn.Conv3d(c32 + c16, c16, 1, bias=False)
@@ -76,17 +93,13 @@ class SqueezeExpandDecoder(nn.Module):
         return _merge(x, self.block_4x(features.stride4), self.conv_4, t4)
 
 
-def _block(
-    in_channels: int, channels: int, num_groups: int, pools: Sequence[Callable[[], nn.Module] | None]
-) -> nn.Sequential:
-    """One unit (convolution, norm, ReLU, pool) for each entry of ``pools``; flat, as the checkpoints' keys want it."""
+def _block(in_channels: int, channels: int, num_groups: int, pools: Sequence[nn.Module]) -> nn.Sequential:
+    """One unit (convolution, norm, ReLU, pool) for each of ``pools``; flat, as the checkpoints' keys want it."""
     layers: list[nn.Module] = []
     for k, pool in enumerate(pools):
         layers.append(nn.Conv3d(in_channels if k == 0 else channels, channels, 3, padding=1))
         layers.append(nn.GroupNorm(num_groups, channels) if num_groups else nn.Identity())
-        layers.append(nn.ReLU(inplace=True))
-        if pool is not None:
-            layers.append(pool())
+        layers += [nn.ReLU(inplace=True), pool]
     return nn.Sequential(*layers)
 
 

@@ -1,0 +1,128 @@
+"""Weights from files: checkpoints, plain state dicts, pretrained backbones. Nothing pickled is ever executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stemseg.utils.errors import CheckpointError
+
+MODELS_DIR_VARIABLE = "STEMSEG_MODELS_DIR"
+_SHOWN_KEYS = 8
+
+
+def models_dir() -> Path:
+    """The folder of pretrained weights and checkpoints, ``$STEMSEG_MODELS_DIR``.
+
+    Raises:
+        CheckpointError: where the variable is not set.
+    """
+    value = os.environ.get(MODELS_DIR_VARIABLE)
+    if not value:
+        raise CheckpointError(
+            f"the environment variable {MODELS_DIR_VARIABLE} is not set; set it to the folder that pretrained weights "
+            "are read from (its 'pretrained') and checkpoints are written to (its 'checkpoints')"
+        )
+    return Path(value).expanduser()
+
+
+def load_weights_file(path: str | Path) -> Any:
+    """The content of a file that ``torch.save`` wrote: tensors, numbers, texts and containers of them, on the CPU.
+
+    Raises:
+        CheckpointError: where the file is missing, damaged or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"weights file {path} does not exist")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds objects other than tensors, numbers and texts, and loading those could run foreign code: "
+            f"{_first_line(error)}. Save its state dict alone with torch.save, or convert a backbone with "
+            "scripts/convert_backbone.py"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path} can't be read as a PyTorch file: {_first_line(error)}. Was it downloaded or copied completely?"
+        ) from error
+
+
+def load_model_weights(network: nn.Module, path: str | Path) -> None:
+    """Load a training checkpoint's model, or a plain state dict, into a network, strictly.
+
+    Raises:
+        CheckpointError: where the file can't be read or its keys and shapes differ from the network's.
+    """
+    content = load_weights_file(path)
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    _load_strictly(
+        network,
+        content,
+        where=str(path),
+        next_step="is the configuration (--cfg, or config.yaml beside the checkpoint) the one it was trained with?",
+    )
+
+
+def load_pretrained_backbone(backbone: nn.Module, name_or_path: str | Path) -> None:
+    """Load a pretrained backbone (keys ``body.*`` and ``fpn.*``) strictly.
+
+    Args:
+        name_or_path: an existing file, or the name of one in ``$STEMSEG_MODELS_DIR/pretrained``.
+
+    Raises:
+        CheckpointError: where the file is missing or does not fit.
+    """
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        path = models_dir() / "pretrained" / name_or_path
+    if not path.is_file():
+        raise CheckpointError(
+            f"pretrained backbone '{name_or_path}' is neither a file nor in {path.parent}; put it there, make one with "
+            "scripts/convert_backbone.py, or train from scratch: MODEL.BACKBONE.PRETRAINED_WEIGHTS=null "
+            "MODEL.BACKBONE.NORM=group"
+        )
+    _load_strictly(
+        backbone,
+        load_weights_file(path),
+        where=str(path),
+        next_step="do MODEL.BACKBONE.TYPE and NORM fit the file? scripts/convert_backbone.py converts other formats",
+    )
+
+
+def _load_strictly(module: nn.Module, state: Any, *, where: str, next_step: str) -> None:
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{where} holds no state dict (names and tensors), found a {type(state).__name__}")
+    # files written by a process that was wrapped for distributed training
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    own = module.state_dict()
+    problems = {
+        "missing": [key for key in own if key not in state],
+        "unexpected": [key for key in state if key not in own],
+        "of another shape": [
+            f"{key} (file {list(state[key].shape)}, network {list(own[key].shape)})"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ],
+    }
+    found = "; ".join(f"{len(keys)} {kind}: {_list_keys(keys)}" for kind, keys in problems.items() if keys)
+    if found:
+        raise CheckpointError(f"{where} does not fit the network: {found}. Next: {next_step}")
+    module.load_state_dict(state, strict=True)
+
+
+def _list_keys(keys: list[str]) -> str:
+    rest = len(keys) - _SHOWN_KEYS
+    return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
