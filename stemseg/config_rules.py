@@ -40,6 +40,12 @@ _CHOICES: dict[str, tuple] = {
     **{f"MODEL.{d}.HEAD_TYPE": ("squeeze_expand_decoder",) for d in _DECODERS},
     **{f"MODEL.{d}.NORMALIZATION_LAYER": ("gn", "none") for d in _DECODERS},
     **{f"MODEL.{d}.POOL_TYPE": ("avg", "max") for d in _DECODERS},
+    "MODEL.OFFSET.HEAD_TYPE": ("glow",),
+    "MODEL.OFFSET.FEATURES": ("stride32", "trunk"),
+    "MODEL.OFFSET.CONDITION": ("none", "masks"),
+    "MODEL.OFFSET.DEQUANTISATION": ("uniform", "floor"),
+    "MODEL.OFFSET.DOWN_SAMPLE": (0, 1, 2),
+    "MODEL.OFFSET.N_BITS": tuple(range(1, 9)),
     "TRAINING.MODE": TRAINING_MODES,
     "TRAINING.AMP": ("none", "bf16", "fp16"),
     "TRAINING.OPTIMIZER": ("SGD", "Adam"),
@@ -47,6 +53,7 @@ _CHOICES: dict[str, tuple] = {
 }
 _POSITIVE = (
     "INPUT.MIN_DIM", "INPUT.MAX_DIM", "TRAINING.MAX_ITERATIONS", "TRAINING.BATCH_SIZE", "TRAINING.MAX_SAMPLES_PER_GPU",
+    "MODEL.OFFSET.N_FLOW", "MODEL.OFFSET.N_BLOCK", "MODEL.OFFSET.HIDDEN_CHANNELS", "MODEL.OFFSET.CONDITION_CHANNELS",
     "TRAINING.LR_EXP_DECAY_STEPS", "TRAINING.LR_EXP_DECAY_FACTOR", "CLUSTERING.MAX_INSTANCES",
 )  # fmt: skip
 
@@ -153,7 +160,26 @@ def check_combinations(cfg: Config, *, where: str) -> None:
             model[section].NORMALIZATION_LAYER == "none" or all(c % groups == 0 for c in channels),
             f"'MODEL.{section}.INTER_CHANNELS' {channels} must be multiples of its 'GN_NUM_GROUPS' ({groups})",
         )
+    if model.USE_OFFSET_HEAD:
+        _check_appearance(cfg, require)
     _check_training(cfg, require)
+
+
+def _check_appearance(cfg: Config, require: Callable[[bool, str], None]) -> None:
+    model = cfg.MODEL
+    require(
+        model.STEM_DIM_MODE + model.GLOW_DIM_MODE == model.EMBEDDING_DIM_MODE,
+        f"'MODEL.EMBEDDING_DIM_MODE' is '{model.EMBEDDING_DIM_MODE}', but with 'MODEL.USE_OFFSET_HEAD' it must be "
+        f"'MODEL.STEM_DIM_MODE' and 'MODEL.GLOW_DIM_MODE' joined: '{model.STEM_DIM_MODE}' + '{model.GLOW_DIM_MODE}'",
+    )
+    require(
+        set(model.GLOW_DIM_MODE) == {"f"},
+        f"'MODEL.GLOW_DIM_MODE' is '{model.GLOW_DIM_MODE}', expected one 'f' for each appearance dimension",
+    )
+    require(
+        cfg.TRAINING.GLOW_EPOCH >= 0,
+        f"'TRAINING.GLOW_EPOCH' is {cfg.TRAINING.GLOW_EPOCH}, expected 0 or more optimiser steps",
+    )
 
 
 def _check_training(cfg: Config, require: Callable[[bool, str], None]) -> None:
