@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from stemseg.config import Config
 from stemseg.modeling.backbone.backbone import Backbone, build_backbone
+from stemseg.modeling.backbone.folding import fold_norms
 from stemseg.modeling.decoders.heads import (
     EmbeddingHead,
     SeedinessHead,
@@ -82,6 +84,16 @@ class Network(nn.Module):
         """Clips [N, T, 3, H, W], normalised -> maps at quarter scale."""
         num_clips = frames.shape[0]
         return self.decode(stack_clips(self.encode(frames.flatten(0, 1)), num_clips))
+
+    def prepare_for_inference(self) -> Network:
+        """Make the network as fast as it can be where it is only run: eval mode, norms folded, channels-last backbone.
+
+        In place and for good: its state dict no longer is a checkpoint's, so load weights first, and prepare a copy of
+        a network that is still trained. On a CPU the backbone becomes about twice as fast.
+        """
+        fold_norms(self.backbone)
+        self.backbone.to(memory_format=torch.channels_last)
+        return self.eval().requires_grad_(False)
 
 
 def stack_clips(features: FeaturePyramid, num_clips: int) -> FeaturePyramid:
