@@ -1,0 +1,1 @@
+"""From a dataset's official download to the standard annotation JSON; ``scripts/prepare_dataset.py`` is the command."""
