@@ -58,13 +58,16 @@ class EmbeddingHead(SqueezeExpandDecoder):
 
     def forward(self, features: FeaturePyramid) -> EmbeddingMaps:
         """Maps [N, C, T, H/s, W/s] -> maps at quarter scale."""
-        x = self.decode(features)
-        offsets = self.conv_embedding(x).float()
+        return self.predict(self.decode(features))
+
+    def predict(self, trunk: Tensor) -> EmbeddingMaps:
+        """The maps from the trunk's output [N, c4, T, H/4, W/4]."""
+        offsets = self.conv_embedding(trunk).float()
         if self.tanh_activation:
             offsets = torch.tanh(0.25 * offsets)
-        seediness = None if self.conv_seediness is None else torch.sigmoid(self.conv_seediness(x).float())
+        seediness = None if self.conv_seediness is None else torch.sigmoid(self.conv_seediness(trunk).float())
         embedding = add_coordinates(offsets, self.dims.coordinates, self.time_scale)
-        return EmbeddingMaps(embedding, self.conv_variance(x).float(), seediness)
+        return EmbeddingMaps(embedding, self.conv_variance(trunk).float(), seediness)
 
 
 class SeedinessHead(SqueezeExpandDecoder):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stemseg.config import Config
 from stemseg.modeling.flow.condition import ConditionEncoder
 from stemseg.modeling.flow.dequantisation import FLOOR, dequantise_uniform, pool_and_squash, quantise_floor
 from stemseg.modeling.flow.flow import Glow
@@ -95,3 +96,22 @@ class AppearanceFlow(Glow):
         cell = 2 ** len(self.blocks)
         height, width = x.shape[2] // cell * cell, x.shape[3] // cell * cell
         return x[:, :, :height, :width]
+
+
+def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
+    """The flow of ``MODEL.OFFSET``; None without ``MODEL.USE_OFFSET_HEAD``."""
+    if not cfg.MODEL.USE_OFFSET_HEAD:
+        return None
+    section = cfg.MODEL.OFFSET
+    return AppearanceFlow(
+        len(cfg.MODEL.GLOW_DIM_MODE),
+        num_halvings=section.DOWN_SAMPLE,
+        num_bits=section.N_BITS,
+        dequantisation=section.DEQUANTISATION,
+        condition_channels=section.CONDITION_CHANNELS if section.CONDITION == "masks" else 0,
+        num_steps=section.N_FLOW,
+        num_levels=section.N_BLOCK,
+        affine=section.AFFINE,
+        conv_lu=section.CONV_LU,
+        hidden_channels=section.HIDDEN_CHANNELS,
+    )

@@ -1,0 +1,37 @@
+"""A hierarchical embedding in a network small enough for tests."""
+
+from __future__ import annotations
+
+from stemseg.config import Config, load_config
+
+_SMALL = (
+    "INPUT.NUM_FRAMES=2",
+    "INPUT.NUM_CLASSES=3",
+    "MODEL.BACKBONE.TYPE=R-14-FPN",
+    "MODEL.BACKBONE.NORM=group",
+    "MODEL.BACKBONE.NORM_GROUPS=4",
+    "MODEL.BACKBONE.FREEZE_AT_STAGE=0",
+    "MODEL.BACKBONE.PRETRAINED_WEIGHTS=null",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS=8",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS=16",
+    "MODEL.RESNETS.WIDTH_PER_GROUP=8",
+    "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=8",
+    "MODEL.EMBEDDINGS.INTER_CHANNELS=[8, 8, 8, 8]",
+    "MODEL.EMBEDDINGS.GN_NUM_GROUPS=4",
+    "MODEL.SEMSEG.INTER_CHANNELS=[8, 8, 8, 8]",
+    "MODEL.SEMSEG.GN_NUM_GROUPS=4",
+    "MODEL.OFFSET.N_FLOW=2",
+    "MODEL.OFFSET.HIDDEN_CHANNELS=8",
+    "MODEL.OFFSET.CONDITION_CHANNELS=4",
+    "TRAINING.GLOW_EPOCH=2",
+    "TRAINING.BATCH_SIZE=2",
+    "TRAINING.MAX_ITERATIONS=4",
+    "TRAINING.INITIAL_LR=0.01",
+)
+
+RELEASED = ("MODEL.OFFSET.DETACH=true", "MODEL.OFFSET.CONDITION=none", "MODEL.OFFSET.DEQUANTISATION=floor")
+
+
+def small_hierarchical_config(*overrides: str) -> Config:
+    """``youtube_vis_hevis`` with a tiny network and 4 iterations, of which 2 warm up the flow."""
+    return load_config("youtube_vis_hevis", [*_SMALL, *overrides])
