@@ -193,9 +193,10 @@ def _custom_paths(split: str, cfg: Config) -> tuple[Path, Path]:
     for key in keys[split]:
         text = cfg.DATA.CUSTOM[key]
         if text is None:
+            kind = "annotation file" if key.endswith("JSON") else "image folder"
             raise ConfigError(
-                f"'DATA.CUSTOM.{key}' is null; name the {'annotation file' if 'JSON' in key else 'image folder'} of your "
-                f"dataset, in the configuration or as an override DATA.CUSTOM.{key}=/path"
+                f"'DATA.CUSTOM.{key}' is null; name the {kind} of your dataset "
+                f"in the configuration, or as an override DATA.CUSTOM.{key}=/path"
             )
         paths.append(expand_path(text, f"'DATA.CUSTOM.{key}'"))
     json_path, image_dir = paths

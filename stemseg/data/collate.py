@@ -13,7 +13,8 @@ from stemseg.structures.clip import Clip, ClipBatch, ClipTargets
 def collate_clips(clips: Sequence[Clip]) -> ClipBatch:
     """Pad clips of any sizes right and bottom with zeros to the batch's largest, rounded up to a multiple of 32.
 
-    Padding is background, not an ignore region: the network meets the same zeros at inference and must find nothing there.
+    Padding is background, not an ignore region: the network meets the same zeros at inference and must find nothing
+    there.
     """
     sizes = [(clip.frames.shape[-2], clip.frames.shape[-1]) for clip in clips]
     height, width = padded_dims(max(h for h, _ in sizes), max(w for _, w in sizes))

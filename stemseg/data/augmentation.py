@@ -1,0 +1,108 @@
+"""Random changes of single frames: one warp for image, instances, ignore and validity region, then colour and blur.
+
+Everything is drawn from the generator that is passed in; no global random state is read or changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from stemseg.data.raw_clip import Frame
+
+if TYPE_CHECKING:
+    from imgaug.augmenters import Augmenter
+
+_HUE_STEPS = 180  # of the full circle in OpenCV's 8-bit images
+
+
+@dataclass(frozen=True)
+class AugmentationRange:
+    """How far the random changes of a frame go.
+
+    Attributes:
+        perspective: standard deviation of the inward shift of each corner, as a share of the image's sides.
+        translation: largest shift, as a share of the image's sides.
+        rotation: largest angle, in degrees.
+        brightness, hue, saturation: largest change of the HSV channels, each on a scale of 0 to 255.
+        blur_probability: of motion blur.
+        blur_kernels: its possible sizes, in pixels.
+    """
+
+    perspective: float
+    translation: float
+    rotation: float
+    brightness: int = 40
+    hue: int = 5
+    saturation: int = 5
+    blur_probability: float = 0.25
+    blur_kernels: tuple[int, ...] = (9, 11)
+
+
+class FrameAugmenter:
+    """Applies one random warp, colour change and blur to a frame."""
+
+    def __init__(self, ranges: AugmentationRange) -> None:
+        self._ranges = ranges
+
+    def __call__(self, frame: Frame, rng: np.random.Generator) -> Frame:
+        """A changed copy of ``frame``; ``rng`` decides how."""
+        warped = warp_frame(frame, self.sample_homography(*frame.image.shape[:2], rng))
+        return Frame(self._photometric_changed(warped.image, rng), warped.ids, warped.ignore, warped.valid)
+
+    def sample_homography(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+        """A random matrix [3, 3] that takes pixel positions (x, y, 1) of the image to those of the warped one."""
+        r = self._ranges
+        rotation = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-r.rotation, r.rotation), 1.0)
+        rotation[:, 2] += rng.uniform(-r.translation, r.translation, size=2) * (width, height)
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+        inward = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+        shift = np.minimum(np.abs(rng.normal(0, r.perspective, size=(4, 2))), 0.4)
+        moved = corners + inward * shift * (width, height)
+        perspective = cv2.getPerspectiveTransform(moved.astype(np.float32), corners)
+        return perspective @ np.vstack([rotation, (0, 0, 1)])
+
+    def _photometric_changed(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        self._photometric.seed_(int(rng.integers(2**31)))
+        return self._photometric(image=image)
+
+    @cached_property
+    def _photometric(self) -> Augmenter:
+        """Brightness, hue and saturation in one conversion to HSV, then sometimes motion blur."""
+        from stemseg.data.imgaug_import import iaa  # takes a second: import it only where something is augmented
+
+        r = self._ranges
+        limits = (round(r.hue * _HUE_STEPS / 255), r.saturation, r.brightness)
+        # every seed is replaced before use; without one, imgaug would draw it from its global state
+        colour = [
+            iaa.WithChannels(channel, iaa.Add((-limit, limit), seed=0), seed=0) for channel, limit in enumerate(limits)
+        ]
+        steps = [iaa.WithColorspace("HSV", "BGR", children=colour, seed=0)]
+        if r.blur_probability > 0:
+            steps.append(iaa.Sometimes(r.blur_probability, iaa.MotionBlur(k=list(r.blur_kernels), seed=0), seed=0))
+        return iaa.Sequential(steps, seed=0)
+
+
+def warp_frame(frame: Frame, homography: np.ndarray) -> Frame:
+    """Warp all of a frame by one homography [3, 3].
+
+    Beyond the image the instances and the ignore region end, ``valid`` is 0, and the image repeats its border, so that
+    no foreign colour bleeds in when it is resized later.
+    """
+    size = frame.image.shape[1::-1]
+
+    def nearest(plane: np.ndarray) -> np.ndarray:
+        return cv2.warpPerspective(plane, homography, size, flags=cv2.INTER_NEAREST)
+
+    return Frame(
+        image=cv2.warpPerspective(
+            frame.image, homography, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        ),
+        ids=frame.ids.transformed(nearest),
+        ignore=None if frame.ignore is None else nearest(frame.ignore),
+        valid=nearest(np.ones(frame.image.shape[:2], dtype=np.uint8) if frame.valid is None else frame.valid),
+    )

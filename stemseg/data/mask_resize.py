@@ -1,0 +1,73 @@
+"""Resizing binary masks to the network's size: bilinear, above 0.5 (METHOD section 1), at the cost of their extent."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from stemseg.data.id_maps import mask_box
+
+_SMALL = 0.1  # below this share of the image, resizing only the mask's extent is cheaper (measured: 3 to 8 times)
+
+
+def resize_mask_into(mask: np.ndarray, output: np.ndarray) -> bool:
+    """Resize a mask bilinearly (align_corners False) and write what is above 0.5 into ``output``.
+
+    Args:
+        mask: [H, W] uint8, 0 or 1.
+        output: [h, w] uint8, zeros; receives ones.
+
+    Returns:
+        whether any pixel was written.
+    """
+    box = mask_box(mask)
+    if box is None:
+        return False
+    rows, columns = box
+    if (rows.stop - rows.start) * (columns.stop - columns.start) < _SMALL * mask.size:
+        return _resize_extent(mask, rows, columns, output)
+    resized = cv2.resize(mask.astype(np.float32), output.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    np.greater(resized, 0.5, out=output.view(bool))
+    return bool(output.any())
+
+
+def _resize_extent(mask: np.ndarray, rows: slice, columns: slice, output: np.ndarray) -> bool:
+    """The same, computing only what the given rows and columns reach; OpenCV can't resize a crop at the right phase."""
+    reached_rows, reached_columns = (
+        _reached(extent, size, new_size)
+        for extent, size, new_size in zip((rows, columns), mask.shape, output.shape, strict=True)
+    )
+    patch = np.pad(mask[rows, columns].astype(np.float32), 1)  # beyond the extent the mask is empty
+    patch = _interpolate_rows(patch, rows.start - 1, mask.shape[0], output.shape[0], reached_rows)
+    patch = np.ascontiguousarray(patch.T)  # mixing whole rows is several times faster than mixing columns
+    patch = _interpolate_rows(patch, columns.start - 1, mask.shape[1], output.shape[1], reached_columns).T
+    inside = patch > 0.5
+    output[reached_rows, reached_columns] = inside
+    return bool(inside.any())
+
+
+def _interpolate_rows(patch: np.ndarray, first: int, size: int, new_size: int, reached: slice) -> np.ndarray:
+    """Output rows ``reached`` of a resize from ``size`` to ``new_size``; ``patch`` begins with input row ``first``."""
+    lower, upper, weight = (taps[reached] for taps in _taps(size, new_size))
+    above = patch[np.clip(lower - first, 0, len(patch) - 1)]
+    below = patch[np.clip(upper - first, 0, len(patch) - 1)]
+    below -= above
+    below *= weight[:, None]
+    below += above
+    return below
+
+
+def _reached(extent: slice, size: int, new_size: int) -> slice:
+    """The output indices that read any of the input indices in ``extent``."""
+    lower, upper, _ = _taps(size, new_size)
+    return slice(int(np.searchsorted(upper, extent.start)), int(np.searchsorted(lower, extent.stop)))
+
+
+@lru_cache(maxsize=64)
+def _taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each output index the two input indices that it mixes, and the weight of the second."""
+    position = np.clip((np.arange(new_size) + 0.5) * (size / new_size) - 0.5, 0, size - 1)
+    lower = np.floor(position).astype(np.intp)
+    return lower, np.minimum(lower + 1, size - 1), (position - lower).astype(np.float32)
