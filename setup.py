@@ -18,8 +18,8 @@ setup(
     package_dir={"stemseg.configs": "configs"},
     package_data={"stemseg.configs": ["*.yaml"], "stemseg.data": ["category_maps/*.yaml"]},
     install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
+        "torch>=2.6",
+        "torchvision>=0.21",
         "opencv-python>=4.8",
         "numpy>=1.26",
         "imgaug>=0.4.0",

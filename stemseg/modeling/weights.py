@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +43,8 @@ def load_weights_file(path: str | Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"weights file {path} does not exist")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_globals()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds objects other than tensors, numbers and texts, and loading those could run foreign code: "
@@ -53,6 +55,21 @@ def load_weights_file(path: str | Path) -> Any:
         raise CheckpointError(
             f"{path} can't be read as a PyTorch file: {_first_line(error)}. Was it downloaded or copied completely?"
         ) from error
+
+
+def _numpy_globals() -> list[Any]:
+    """NumPy's arrays and numbers, which stand beside the model in many training checkpoints and run no code.
+
+    Each under the names that NumPy 1 and NumPy 2 write.
+    """
+    multiarray = (
+        np.zeros(0).__reduce__()[0].__module__
+    )  # numpy._core.multiarray, before version 2 numpy.core.multiarray
+    functions = {"_reconstruct": np.zeros(0).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
+    names = {multiarray, "numpy.core.multiarray", "numpy._core.multiarray"}
+    aliases = [(function, f"{module}.{name}") for name, function in functions.items() for module in names]
+    number_types = [type(np.dtype(t)) for t in (np.float32, np.float64, np.int32, np.int64, np.bool_, np.uint8)]
+    return [*aliases, np.ndarray, np.dtype, *number_types]
 
 
 def load_model_weights(network: nn.Module, path: str | Path) -> None:

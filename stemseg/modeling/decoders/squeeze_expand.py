@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stemseg.modeling.decoders.conv3d import Conv3d
 from stemseg.modeling.decoders.temporal_plan import temporal_plan
 from stemseg.structures.network_output import FeaturePyramid
 from stemseg.utils.errors import ConfigError
@@ -97,7 +98,7 @@ def _block(in_channels: int, channels: int, num_groups: int, pools: Sequence[nn.
     """One unit (convolution, norm, ReLU, pool) for each of ``pools``; flat, as the checkpoints' keys want it."""
     layers: list[nn.Module] = []
     for k, pool in enumerate(pools):
-        layers.append(nn.Conv3d(in_channels if k == 0 else channels, channels, 3, padding=1))
+        layers.append(Conv3d(in_channels if k == 0 else channels, channels))
         layers.append(nn.GroupNorm(num_groups, channels) if num_groups else nn.Identity())
         layers += [nn.ReLU(inplace=True), pool]
     return nn.Sequential(*layers)
