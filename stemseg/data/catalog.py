@@ -69,7 +69,10 @@ CATALOG: dict[str, DatasetEntry] = {
     "youtube_vis_2021": DatasetEntry("youtube_vis_2021", "YOUTUBE_VIS_2021_BASE_DIR", True, _SPLIT_DIRS),
     "ovis": DatasetEntry("ovis", "OVIS_BASE_DIR", True, _SPLIT_DIRS),
     "kitti_mots": DatasetEntry(
-        "kittimots", "KITTIMOTS_BASE_DIR", True, {"train": ("", "training/image_02", "train/images", "images")}
+        "kittimots",
+        "KITTIMOTS_BASE_DIR",
+        True,
+        {"train": ("", "training/image_02", "train/images", "train/image_02", "images")},
     ),
     "coco": DatasetEntry("coco", "COCO_TRAIN_IMAGES_DIR", False),
     "pascal_voc": DatasetEntry("pascal_voc", "PASCAL_VOC_IMAGES_DIR", False),

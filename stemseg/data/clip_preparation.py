@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from stemseg.data.mask_resize import resize_mask_into
+from stemseg.data.masks import resize_mask_into
 from stemseg.data.preprocessing import ImagePreprocessor
 from stemseg.data.raw_clip import Frame, RawClip
 from stemseg.structures.clip import Clip, ClipTargets

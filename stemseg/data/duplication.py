@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stemseg.data.id_maps import mask_box, pack_masks
+from stemseg.data.id_maps import pack_masks
+from stemseg.data.masks import mask_box
 from stemseg.data.raw_clip import Frame, RawClip
 
 _SIDEWAYS = (0.75, 1.0)  # of the instance's width

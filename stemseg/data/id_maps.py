@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+
+from stemseg.data.masks import mask_box
 
 _VALUES_PER_LAYER = 255
 
@@ -82,12 +83,6 @@ def pack_masks(masks: Iterable[tuple[int, np.ndarray]], height: int, width: int)
         layers[index][box][inside] = used[index]
         places[instance] = Place(index, used[index])
     return IdMap(height, width, tuple(layers), places)
-
-
-def mask_box(mask: np.ndarray) -> tuple[slice, slice] | None:
-    """The smallest rows and columns that hold every non-zero pixel of a uint8 mask [H, W]; None where there is none."""
-    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask))
-    return (slice(y, y + height), slice(x, x + width)) if width else None
 
 
 def _first_free_layer(layers: list[np.ndarray], used: list[int], box: tuple[slice, slice], inside: np.ndarray) -> int:

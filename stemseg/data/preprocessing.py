@@ -93,6 +93,13 @@ class ImagePreprocessor:
             normalised = cv2.LUT(plane, self._tables[source])
             cv2.resize(normalised, size, dst=output[self._output_channel[source]], interpolation=cv2.INTER_LINEAR)
 
+    def restore(self, frames: Tensor) -> np.ndarray:
+        """Undo the normalisation, to look at what the network sees: [T, 3, h, w] -> [T, h, w, 3] uint8, B G R."""
+        channels = frames.float().cpu().numpy()[:, self._output_channel]
+        first, last = (np.array([table[i] for table in self._tables])[:, None, None] for i in (0, 255))
+        values = (channels - first) * (255.0 / (last - first))
+        return np.ascontiguousarray(values.clip(0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1))
+
 
 def build_preprocessor(cfg: Config, *, min_dim: int | None = None, max_dim: int | None = None) -> ImagePreprocessor:
     """The preprocessor of a configuration; ``min_dim`` or ``max_dim`` alone keeps the configured ratio of the two."""

@@ -9,9 +9,10 @@ from stemseg.data.catalog import OpenedStills
 from stemseg.data.categories import CategoryRule
 from stemseg.data.id_maps import pack_masks
 from stemseg.data.images import read_image
+from stemseg.data.masks import decode_mask
 from stemseg.data.raw_clip import Frame, RawClip
 from stemseg.structures.annotations import StillImage
-from stemseg.structures.rle import decode_rle, rle_area
+from stemseg.structures.rle import rle_area
 from stemseg.utils.errors import DataError
 
 
@@ -75,7 +76,8 @@ class StillClips:
         """What the file marks, what the rule ignores, and the instances beyond its limits."""
         masks = [self._decode(image, i) for i in range(len(image.categories)) if self._is_ignored(image, i, trained)]
         if image.ignore:
-            masks.append(_decode(image.ignore, image, f"{self._where(image)}, ignore region"))
+            size = (image.height, image.width)
+            masks.append(decode_mask(image.ignore, size, f"{self._where(image)}, ignore region"))
         return np.bitwise_or.reduce(masks) if masks else None
 
     def _is_ignored(self, image: StillImage, i: int, trained: list[int]) -> bool:
@@ -96,14 +98,8 @@ class StillClips:
         return self._rule.target(image.categories[i], f"{self._where(image)}, instance {i}")
 
     def _decode(self, image: StillImage, i: int) -> np.ndarray:
-        return _decode(image.segmentations[i], image, f"{self._where(image)}, instance {i}")
+        size = (image.height, image.width)
+        return decode_mask(image.segmentations[i], size, f"{self._where(image)}, instance {i}")
 
     def _where(self, image: StillImage) -> str:
         return f"{self._stills.annotations.source}: image '{image.image_path}'"
-
-
-def _decode(counts: str, image: StillImage, where: str) -> np.ndarray:
-    try:
-        return decode_rle(counts, image.height, image.width)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None

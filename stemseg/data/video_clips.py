@@ -13,10 +13,11 @@ from stemseg.data.categories import CategoryRule
 from stemseg.data.duplication import duplicate_instance
 from stemseg.data.id_maps import pack_masks
 from stemseg.data.images import read_image
+from stemseg.data.masks import decode_mask
 from stemseg.data.raw_clip import Frame, RawClip
 from stemseg.data.sampling import FrameGap, Segment, SegmentSampler, sample_frames
 from stemseg.structures.annotations import VideoSequence
-from stemseg.structures.rle import decode_rle, rle_area
+from stemseg.structures.rle import rle_area
 from stemseg.utils.errors import DataError
 
 
@@ -105,13 +106,13 @@ class VideoClips:
         path = self._videos.image_dir / sequence.image_paths[t]
         image = read_image(path, where, expected_size=size)
         segmentations = sequence.segmentations[t]
-        masks = ((numbers[i], _decode(segmentations[i], size, i, where)) for i in sorted(segmentations) if i in numbers)
-        ids = pack_masks(masks, *size)
-        ignored = [i for i in segmentations if i in self._ignored[sequence_index]]
-        ignore = np.zeros(size, dtype=np.uint8) if ignored else None
-        for i in ignored:
-            ignore |= _decode(segmentations[i], size, i, where)
-        return Frame(image, ids, ignore)
+
+        def mask(instance: int) -> np.ndarray:
+            return decode_mask(segmentations[instance], size, f"{where}, instance {instance}")
+
+        ids = pack_masks(((numbers[i], mask(i)) for i in sorted(segmentations) if i in numbers), *size)
+        ignored = [mask(i) for i in segmentations if i in self._ignored[sequence_index]]
+        return Frame(image, ids, np.bitwise_or.reduce(ignored) if ignored else None)
 
     def _change(self, clip: RawClip, rng: np.random.Generator) -> RawClip:
         changes = self._changes
@@ -143,10 +144,3 @@ def _occupied(sequence: VideoSequence, targets: dict[int, int]) -> list[bool]:
         any(i in targets and rle_area(counts, *size) > 0 for i, counts in frame.items())
         for frame in sequence.segmentations
     ]
-
-
-def _decode(counts: str, size: tuple[int, int], instance: int, where: str) -> np.ndarray:
-    try:
-        return decode_rle(counts, *size)
-    except DataError as error:
-        raise DataError(f"{where}, instance {instance}: {error}") from None
