@@ -8,14 +8,15 @@ prediction is compared with an empty mask. Both masks empty: J = F = 1; one empt
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stemseg.evaluation.id_map_sources import VOID, IdMapSource
+from stemseg.evaluation.parallel import run_jobs
 from stemseg.evaluation.region_boundary import pair_scores
 from stemseg.evaluation.tables import MetricTable
 from stemseg.utils.errors import DataError
@@ -116,26 +117,24 @@ class DavisReport:
 
 
 def evaluate_davis(
-    videos: Sequence[DavisVideo], protocol: DavisProtocol = UNSUPERVISED, *, workers: int = 1
+    videos: Sequence[DavisVideo],
+    protocol: DavisProtocol = UNSUPERVISED,
+    *,
+    workers: int = 1,
+    progress: str | None = None,
 ) -> DavisReport:
     """J and F of all videos.
 
     Args:
         workers: processes that share the videos.
+        progress: text of a progress bar; None: show none.
 
     Raises:
         DataError: naming the video and frame: missing or damaged PNG, wrong size, more ids than the protocol allows.
     """
-    if workers <= 1 or len(videos) < 2:
-        per_video = [score_video(video, protocol) for video in videos]
-    else:
-        with ProcessPoolExecutor(min(workers, len(videos))) as pool:
-            # the longest first, so that no worker starts one when the others are done
-            order = sorted(range(len(videos)), key=lambda i: -len(videos[i].truth))
-            done = dict(
-                zip(order, pool.map(score_video, [videos[i] for i in order], [protocol] * len(order)), strict=True)
-            )
-            per_video = [done[i] for i in range(len(videos))]
+    score = functools.partial(score_video, protocol=protocol)
+    sizes = [len(video.truth) for video in videos]
+    per_video = run_jobs(score, videos, sizes=sizes, workers=workers, progress=progress)
     return DavisReport([scores for video in per_video for scores in video])
 
 

@@ -1,0 +1,145 @@
+"""KITTI-MOTS: sMOTSA, MOTSA, MOTSP, the counts behind them, and HOTA, per class and sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stemseg.evaluation.clear_mots import MATCH_IOU, ClassFrame, ClearCounts, count_matches
+from stemseg.evaluation.hota import HotaSums, sum_hota
+from stemseg.evaluation.mask_overlap import mask_areas, mask_intersections
+from stemseg.evaluation.mots_files import IGNORE_CLASS, MOTS_CLASSES, MotsObject, MotsSequence
+from stemseg.evaluation.parallel import run_jobs
+from stemseg.evaluation.tables import Cell, MetricTable
+from stemseg.utils.errors import DataError
+
+MOTS_COLUMNS = (
+    "sMOTSA", "MOTSA", "MOTSP", "HOTA", "DetA", "AssA", "LocA", "TP", "FP", "FN", "IDS", "Frag", "MT", "PT", "ML",
+)  # fmt: skip
+_IGNORED_SHARE = 0.5  # a result with more of its area than this inside the ignore region does not count
+
+
+@dataclass(frozen=True)
+class MotsPair:
+    """A sequence's ground truth and results. Frames count from 0 to ``last_frame``; None: to the last with a mask."""
+
+    truth: MotsSequence
+    result: MotsSequence
+    last_frame: int | None = None
+
+
+@dataclass(frozen=True)
+class MotsScores:
+    """The measures of one class, in one sequence or over several; two of them can be added."""
+
+    clear: ClearCounts
+    hota: HotaSums
+
+    def __add__(self, other: MotsScores) -> MotsScores:
+        return MotsScores(self.clear + other.clear, self.hota + other.hota)
+
+    def row(self) -> list[Cell]:
+        """The figures in the order of :data:`MOTS_COLUMNS`."""
+        clear, hota = self.clear, self.hota
+        fractions = [clear.smotsa, clear.motsa, clear.motsp, hota.hota, hota.det_a, hota.ass_a, hota.loc_a]
+        return [*fractions, clear.tp, clear.fp, clear.fn, clear.ids, clear.frag, clear.mt, clear.pt, clear.ml]
+
+
+@dataclass(frozen=True)
+class MotsReport:
+    """Scores of each class in each sequence: ``per_sequence[sequence][class name]``."""
+
+    per_sequence: dict[str, dict[str, MotsScores]]
+
+    def per_class(self) -> dict[str, MotsScores]:
+        """Each class over all sequences."""
+        empty = MotsScores(ClearCounts(), HotaSums())
+        return {
+            name: sum((scores[name] for scores in self.per_sequence.values()), empty) for name in MOTS_CLASSES.values()
+        }
+
+    def tables(self) -> list[MetricTable]:
+        """The classes over all sequences, then each class by sequence."""
+        summary = MetricTable("class", MOTS_COLUMNS, {name: s.row() for name, s in self.per_class().items()})
+        details = [
+            MetricTable(name, MOTS_COLUMNS, {seq: scores[name].row() for seq, scores in self.per_sequence.items()})
+            for name in MOTS_CLASSES.values()
+        ]
+        return [summary, *details]
+
+    def scalars(self) -> dict[str, float]:
+        """sMOTSA, MOTSA, MOTSP and HOTA of each class, as "car sMOTSA"."""
+        return {
+            f"{name} {column}": value
+            for name, scores in self.per_class().items()
+            for column, value in zip(MOTS_COLUMNS[:4], scores.row(), strict=False)
+        }
+
+
+def evaluate_mots(pairs: Sequence[MotsPair], *, workers: int = 1, progress: str | None = None) -> MotsReport:
+    """All measures of all sequences.
+
+    Args:
+        workers: processes that share the sequences.
+        progress: text of a progress bar; None: show none.
+
+    Raises:
+        DataError: where the sizes of results and ground truth differ, or results lie after the last frame.
+    """
+    sizes = [len(pair.truth.frames) for pair in pairs]
+    scores = run_jobs(score_sequence, pairs, sizes=sizes, workers=workers, progress=progress)
+    return MotsReport({pair.truth.name: result for pair, result in zip(pairs, scores, strict=True)})
+
+
+def score_sequence(pair: MotsPair) -> dict[str, MotsScores]:
+    """The measures of one sequence, by class name; raises as :func:`evaluate_mots` does."""
+    _check_pair(pair)
+    scores = {}
+    for class_id, name in MOTS_CLASSES.items():
+        frames = class_frames(pair, class_id)
+        scores[name] = MotsScores(count_matches(frames), sum_hota(frames))
+    return scores
+
+
+def class_frames(pair: MotsPair, class_id: int) -> list[ClassFrame]:
+    """One class in each frame of a sequence, without the results that lie in the ignore region and match nothing."""
+    truth, result = pair.truth, pair.result
+    last = max(truth.last_frame, result.last_frame) if pair.last_frame is None else pair.last_frame
+    size = (truth.height or result.height, truth.width or result.width)
+    return [_class_frame(truth.frames.get(t, []), result.frames.get(t, []), class_id, size) for t in range(last + 1)]
+
+
+def _class_frame(
+    truth: Sequence[MotsObject], results: Sequence[MotsObject], class_id: int, size: tuple[int, int]
+) -> ClassFrame:
+    objects = [item for item in truth if item.class_id == class_id]
+    found = [item for item in results if item.class_id == class_id]
+    ignore = [item.counts for item in truth if item.class_id == IGNORE_CLASS]
+    counts = [item.counts for item in found]
+    areas = mask_areas(counts, *size)
+    intersections = mask_intersections([item.counts for item in objects], counts, *size)
+    unions = mask_areas([item.counts for item in objects], *size)[:, None] + areas[None, :] - intersections
+    ious = np.divide(intersections, unions, out=np.zeros(unions.shape), where=unions > 0)
+    inside = mask_intersections(counts, ignore, *size).sum(axis=1)
+    counted = (ious > MATCH_IOU).any(axis=0) | (inside <= _IGNORED_SHARE * areas)
+    return ClassFrame(
+        np.array([item.track_id for item in objects], dtype=np.int64),
+        np.array([item.track_id for item in found], dtype=np.int64)[counted],
+        ious[:, counted],
+    )
+
+
+def _check_pair(pair: MotsPair) -> None:
+    truth, result = pair.truth, pair.result
+    if result.height and truth.height and (result.height, result.width) != (truth.height, truth.width):
+        raise DataError(
+            f"sequence '{truth.name}': result masks are {result.height} x {result.width} (height x width), expected "
+            f"{truth.height} x {truth.width} as in the ground truth"
+        )
+    if pair.last_frame is not None and result.last_frame > pair.last_frame:
+        raise DataError(
+            f"sequence '{truth.name}': the results reach frame {result.last_frame}, but the last frame is "
+            f"{pair.last_frame}; were they made for another sequence?"
+        )

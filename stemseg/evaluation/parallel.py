@@ -1,0 +1,44 @@
+"""Share independent jobs among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_jobs(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    sizes: Sequence[int],
+    workers: int,
+    progress: str | None = None,
+) -> list[Result]:
+    """``[function(job) for job in jobs]`` in ``workers`` processes.
+
+    Args:
+        function: must be importable by name, as for any process pool.
+        sizes: how much work each job is; the largest start first, so that none begins when all others are done.
+        progress: text of a progress bar; None: show none.
+    """
+    order = sorted(range(len(jobs)), key=lambda i: -sizes[i])
+    results: dict[int, Result] = {}
+    with tqdm(total=len(jobs), desc=progress, disable=progress is None, unit="video") as bar:
+        for index, result in zip(order, _results(function, [jobs[i] for i in order], workers), strict=True):
+            results[index] = result
+            bar.update()
+    return [results[i] for i in range(len(jobs))]
+
+
+def _results(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int):
+    if workers <= 1 or len(jobs) < 2:
+        yield from map(function, jobs)
+        return
+    with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
+        yield from pool.map(function, jobs)
