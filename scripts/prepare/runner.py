@@ -71,7 +71,7 @@ def _sound_items(
         summary.add(converted)
         if converted.item is not None and not converted.problems:
             yield converted.item
-    if not summary.num_items:
+    if not summary.num_items and not summary.problems:
         summary.problems.append(f"there are no {plan.kind} to write")
     if summary.problems and (not skip_invalid or not summary.num_items):
         raise _GivenUp(f"{plan.filename} was not written")
