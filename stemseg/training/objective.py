@@ -1,0 +1,113 @@
+"""What training minimises: the network with its losses and their weights (METHOD section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stemseg.config import Config
+from stemseg.modeling.losses.semantic import semantic_losses
+from stemseg.modeling.losses.targets import downscale_targets
+from stemseg.modeling.network import Network
+from stemseg.structures.clip import ClipBatch, ClipTargets
+from stemseg.structures.network_output import NetworkOutput
+
+
+class LossReport(NamedTuple):
+    """The loss of a batch of clips.
+
+    Attributes:
+        total: scalar, to be minimised.
+        terms: detached scalars for the log, before their weights except "embedding", which is the weighted sum.
+        output: what the network returned, detached, for pictures.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    output: NetworkOutput
+
+
+class Objective(nn.Module):
+    """Maps a batch of clips to its loss. Distributed training wraps this module; checkpoints hold ``network`` alone."""
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        semantic_weight: float = 1.0,
+        loss_at_full_resolution: bool = False,
+        freeze_backbone: bool = False,
+    ) -> None:
+        """
+        Args:
+            network: the network to train; its embedding criterion has the weights of its own terms.
+            semantic_weight: of the class and the foreground loss.
+            loss_at_full_resolution: upsample the outputs to the targets, instead of shrinking the targets.
+            freeze_backbone: no gradient for the backbone, and eval mode always.
+        """
+        super().__init__()
+        self.network = network
+        self._semantic_weight = semantic_weight
+        self._full_resolution = loss_at_full_resolution
+        self._freeze_backbone = freeze_backbone
+        if freeze_backbone:
+            network.backbone.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Objective:
+        """Switch between training and evaluation; a frozen backbone stays in evaluation."""
+        super().train(mode)
+        if self._freeze_backbone:
+            self.network.backbone.eval()
+        return self
+
+    def forward(self, batch: ClipBatch) -> LossReport:
+        """Run the network over ``batch`` and weigh up its losses, these in float32 under mixed precision too."""
+        output = self.network(batch.frames)
+        with torch.autocast(batch.frames.device.type, enabled=False):
+            return self._loss(_as_float32(output), batch.targets)
+
+    def _loss(self, output: NetworkOutput, targets: Sequence[ClipTargets]) -> LossReport:
+        if self._full_resolution:
+            compared = upsample_output(output)
+        else:
+            compared, targets = output, [downscale_targets(t) for t in targets]
+        embedding = self.network.embedding_loss_criterion(compared, targets)
+        terms = {"embedding": embedding.total, **embedding._asdict()}
+        del terms["total"]
+        total = embedding.total
+        if output.class_logits is not None:
+            semantic = semantic_losses(compared, targets)._asdict()
+            semantic = {name: value for name, value in semantic.items() if value is not None}
+            total = total + self._semantic_weight * sum(semantic.values())
+            terms |= semantic
+        return LossReport(total, {k: v.detach() for k, v in terms.items()}, _map(Tensor.detach, output))
+
+
+def upsample_output(output: NetworkOutput) -> NetworkOutput:
+    """Every map of ``output`` at four times its height and width, linearly interpolated within each frame."""
+    return _map(
+        lambda x: functional.interpolate(x, scale_factor=(1.0, 4.0, 4.0), mode="trilinear", align_corners=False), output
+    )
+
+
+def build_objective(cfg: Config, network: Network) -> Objective:
+    """The objective of ``TRAINING.LOSSES``, ``TRAINING.LOSS_AT_FULL_RES`` and ``TRAINING.FREEZE_BACKBONE``."""
+    return Objective(
+        network,
+        semantic_weight=cfg.TRAINING.LOSSES.SEMSEG.WEIGHT,
+        loss_at_full_resolution=cfg.TRAINING.LOSS_AT_FULL_RES,
+        freeze_backbone=cfg.TRAINING.FREEZE_BACKBONE,
+    )
+
+
+def _as_float32(output: NetworkOutput) -> NetworkOutput:
+    return _map(Tensor.float, output)
+
+
+def _map(function, output: NetworkOutput) -> NetworkOutput:
+    return NetworkOutput(*(None if x is None else function(x) for x in output))

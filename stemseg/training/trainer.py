@@ -1,0 +1,193 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stemseg.structures.clip import Clip, ClipBatch
+from stemseg.training.checkpoints import CheckpointStore
+from stemseg.training.interrupts import InterruptListener
+from stemseg.training.loading import ClipSource, WaitMeter, build_loader
+from stemseg.training.run_log import IterationRecord
+from stemseg.training.sampler import MicroBatchSampler, random_seed
+from stemseg.training.state import TrainingState
+from stemseg.training.step import StepReport
+from stemseg.utils import distributed
+from stemseg.utils.distributed import ProcessInfo
+from stemseg.utils.errors import TrainingError
+
+_logger = logging.getLogger(__name__)
+
+Evaluate = Callable[[nn.Module, int], Mapping[str, float]]
+Paint = Callable[[ClipBatch, Any], Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """Plain values of the loop.
+
+    Attributes:
+        max_iterations: steps of the optimiser of the whole run.
+        batch_size: clips of one step, over all processes.
+        micro_batch_size: clips of one forward pass.
+        seed: of PyTorch's random numbers during training.
+        num_workers: data-loading processes of each training process; 0 loads in the training process itself.
+        save_interval, picture_interval, evaluation_interval: iterations between checkpoints, pictures in TensorBoard
+            and evaluations; 0: never (a last checkpoint is always written).
+    """
+
+    max_iterations: int
+    batch_size: int
+    micro_batch_size: int = 1
+    seed: int = 0
+    num_workers: int = 0
+    save_interval: int = 10000
+    picture_interval: int = 0
+    evaluation_interval: int = 0
+
+
+class Trainer:
+    """Runs iterations until the last one or until the user interrupts, and saves checkpoints."""
+
+    def __init__(
+        self,
+        *,
+        state: TrainingState,
+        dataset: ClipSource,
+        collate: Callable[[Sequence[Clip]], ClipBatch],
+        checkpoints: CheckpointStore,
+        settings: TrainerSettings,
+        process: ProcessInfo,
+        device: torch.device,
+        interrupts: InterruptListener,
+        paint: Paint | None = None,
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        """
+        Args:
+            state: what is trained, new or restored.
+            dataset: sample i of the run; has at least max_iterations * batch_size of them.
+            collate: makes a batch of several clips.
+            checkpoints: where the main process saves.
+            settings: plain values.
+            process: which of the cooperating processes this is.
+            device: of the network.
+            interrupts: tells when to stop early.
+            paint: makes pictures, by name, of a batch and the network's output for it.
+            evaluate: measures the network, in evaluation mode and without gradients, after the given number of
+                iterations. Called in every process, so that they can share the work; the main one logs the result.
+        """
+        self._state = state
+        self._dataset = dataset
+        self._collate = collate
+        self._checkpoints = checkpoints
+        self._settings = settings
+        self._process = process
+        self._device = device
+        self._interrupts = interrupts
+        self._paint = paint
+        self._evaluate = evaluate
+
+    def run(self) -> bool:
+        """Train from where the state is; True when the run is complete, False when it was interrupted (and saved).
+
+        Raises:
+            TrainingError: where the loss stops being finite.
+        """
+        settings, progress = self._settings, self._state.progress
+        sampler = MicroBatchSampler(
+            first_iteration=progress.iterations,
+            last_iteration=settings.max_iterations,
+            batch_size=settings.batch_size,
+            micro_batch_size=settings.micro_batch_size,
+            process=self._process,
+        )
+        loader = build_loader(
+            self._dataset,
+            sampler,
+            self._collate,
+            num_workers=settings.num_workers,
+            pin_memory=self._device.type == "cuda",
+        )
+        self._state.objective.train()
+        try:
+            return self._loop(WaitMeter(iter(loader)), sampler)
+        finally:
+            self._state.log.close()
+
+    def _loop(self, batches: WaitMeter, sampler: MicroBatchSampler) -> bool:
+        progress, last = self._state.progress, self._settings.max_iterations
+        while progress.iterations < last:
+            first_samples = sampler.first_samples(progress.iterations)
+            self._iterate(batches, [random_seed(self._settings.seed, sample) for sample in first_samples])
+            interrupted = distributed.any_process(self._interrupts.requested, self._device)
+            if interrupted or progress.iterations == last or self._is_due(self._settings.save_interval):
+                self._save()
+            if interrupted:
+                return progress.iterations == last
+        return True
+
+    def _iterate(self, batches: WaitMeter, seeds: Sequence[int]) -> None:
+        state = self._state
+        start = time.perf_counter()
+        state.schedule.set_iteration(state.progress.iterations)
+        report = state.step(batches, seeds)
+        names = list(report.terms)
+        values = torch.stack([*report.terms.values(), report.gradient_norm.to(self._device)])
+        *losses, norm = distributed.average(values).tolist()
+        state.progress.iterations += 1
+        record = IterationRecord(
+            losses=dict(zip(names, losses, strict=True)),
+            learning_rate=state.schedule.rate,
+            gradient_norm=norm,
+            seconds=time.perf_counter() - start,
+            data_wait=batches.take_seconds(),
+        )
+        self._check_finite(record, report)
+        state.log.add(state.progress.iterations, record)
+        self._illustrate(report)
+        self._measure()
+
+    def _check_finite(self, record: IterationRecord, report: StepReport) -> None:
+        if math.isfinite(record.losses["total"]):
+            return
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in record.losses.items())
+        newest = self._checkpoints.newest()
+        raise TrainingError(
+            f"the loss is not finite after iteration {self._state.progress.iterations} ({terms}); the last clips were "
+            f"{'; '.join(report.last_batch.names)}. Lower TRAINING.INITIAL_LR, set TRAINING.GRAD_CLIP_NORM (1.0, say) "
+            f"or try TRAINING.AMP=none, and go on from the last checkpoint ({newest or 'there is none yet'})"
+        )
+
+    def _illustrate(self, report: StepReport) -> None:
+        if self._paint is not None and self._process.is_main and self._is_due(self._settings.picture_interval):
+            pictures = self._paint(report.last_batch, report.last_output)
+            self._state.log.add_images(self._state.progress.iterations, pictures)
+
+    def _measure(self) -> None:
+        if self._evaluate is None or not self._is_due(self._settings.evaluation_interval):
+            return
+        objective, iterations = self._state.objective, self._state.progress.iterations
+        objective.eval()
+        with torch.no_grad():
+            values = self._evaluate(objective.network, iterations)
+        objective.train()
+        self._state.log.add_scalars(iterations, values)
+
+    def _is_due(self, interval: int) -> bool:
+        return interval > 0 and self._state.progress.iterations % interval == 0
+
+    def _save(self) -> None:
+        if self._process.is_main:
+            path = self._checkpoints.save(self._state.capture(), self._state.progress.iterations)
+            _logger.info("saved %s", path)
+        distributed.barrier()

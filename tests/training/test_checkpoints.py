@@ -1,0 +1,89 @@
+"""Checkpoints are whole or absent, few are kept, damage is named together with the way out."""
+
+import pytest
+import torch
+
+from stemseg.training import checkpoints
+from stemseg.training.checkpoints import CheckpointStore, read_checkpoint, write_checkpoint
+from stemseg.utils.errors import CheckpointError
+
+CONTENT = {"model": {"w": torch.ones(2)}, "optimizer": {}, "iterations": 3}
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = CheckpointStore(tmp_path / "run", keep=1).save(CONTENT, 3)
+    assert path.name == "000003.pth"
+    content = read_checkpoint(path)
+    assert content["iterations"] == 3 and torch.equal(content["model"]["w"], torch.ones(2))
+
+
+def test_only_the_newest_are_kept_and_other_files_are_left_alone(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    (tmp_path / "best.pth").touch()
+    for iteration in (5, 10, 999999, 1000000):
+        store.save(CONTENT, iteration)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1000000.pth", "999999.pth", "best.pth"]
+    assert store.newest() == tmp_path / "1000000.pth"
+
+
+def test_zero_keeps_all(tmp_path):
+    store = CheckpointStore(tmp_path, keep=0)
+    for iteration in range(4):
+        store.save(CONTENT, iteration)
+    assert store.iterations() == [0, 1, 2, 3]
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "000001.pth"
+    write_checkpoint(CONTENT, path)
+    before = path.read_bytes()
+
+    def break_off(content, file):
+        file.write(b"half a checkp")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoints.torch, "save", break_off)
+    with pytest.raises(CheckpointError, match="no space left"):
+        write_checkpoint(CONTENT, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["000001.pth"]
+
+
+def test_damage_names_the_next_older_file(tmp_path):
+    store = CheckpointStore(tmp_path, keep=0)
+    for iteration in (1, 2, 3):
+        store.save(CONTENT, iteration)
+    data = store.path(3).read_bytes()
+    for damaged in (data[: len(data) // 2], b"", b"nonsense"):
+        store.path(3).write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"000003.pth .*--restore_session .*000002.pth"):
+            read_checkpoint(store.newest())
+    store.path(1).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no older one"):
+        read_checkpoint(store.path(1))
+
+
+def test_nothing_but_weights_is_unpickled(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("executed",))
+
+    torch.save({**CONTENT, "logger": Evil()}, tmp_path / "000001.pth")
+    with pytest.raises(CheckpointError, match="holds objects other than"):
+        read_checkpoint(tmp_path / "000001.pth")
+
+
+def test_bare_weights_are_not_a_session(tmp_path):
+    torch.save({"model": {}}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=r"no optimizer, iterations.*--initial_ckpt"):
+        read_checkpoint(tmp_path / "weights.pth")
+
+
+def test_setting_aside_keeps_earlier_files_and_loses_none(tmp_path):
+    store = CheckpointStore(tmp_path, keep=0)
+    for _ in range(2):
+        for iteration in (1, 2, 3):
+            store.save(CONTENT, iteration)
+        store.set_aside(after=1)
+    assert store.iterations() == [1]
+    assert len(list(tmp_path.glob("set_aside_*/*.pth"))) == 4
