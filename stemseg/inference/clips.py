@@ -25,7 +25,7 @@ class ClipFrames(NamedTuple):
 
 
 class ClipSchedule:
-    """Tells, as frames arrive, which clips can run, which frames they still need and which frames no clip will see again.
+    """Tells, as frames arrive, which clips can run, and which frames no clip will need again.
 
     Clips start at 0 and then every ``clip_length - overlap`` frames; when the video ends, one more clip is put flush
     with its end.
@@ -68,7 +68,13 @@ class ClipSchedule:
         return max(0, last_start + 1, self._num_frames - self._length)
 
     def add(self, num_frames: int) -> list[ClipFrames]:
-        """Note that ``num_frames`` more frames are there; the clips that they complete."""
+        """Note that ``num_frames`` more frames are there; the clips that they complete.
+
+        Raises:
+            RuntimeError: after :meth:`finish`.
+        """
+        if self._ended:
+            raise RuntimeError("the video has been finished; a new video needs a new schedule, or engine")
         self._num_frames += num_frames
         clips = []
         while self._next_start + self._length <= self._num_frames:
@@ -78,6 +84,8 @@ class ClipSchedule:
 
     def finish(self) -> list[ClipFrames]:
         """Note that the video has ended; the clip that is still missing, if any."""
+        if self._ended:
+            return []
         self._ended = True
         if 0 < self._num_frames < self._length:
             padding = self._length - self._num_frames

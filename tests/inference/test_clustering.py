@@ -82,7 +82,7 @@ def test_default_equals_a_naive_implementation_of_the_intended_rule(case: str) -
 def test_leftovers_join_the_most_probable_instance() -> None:
     embeddings = torch.tensor([[0.0, 1.0, 0.3]])  # the last point is nearer to the first seed
     bandwidths, seediness = torch.full((1, 3), 10.0), torch.tensor([0.99, 0.95, 0.1])
-    options = dict(min_seediness=0.8, primary_threshold=0.7, secondary_threshold=0.1, max_instances=20)
+    options = {"min_seediness": 0.8, "primary_threshold": 0.7, "secondary_threshold": 0.1, "max_instances": 20}
     assert SequentialClustering(**options)(embeddings, bandwidths, seediness).labels.tolist() == [0, 1, 0]
     assert SequentialClustering(**options, compat=True)(embeddings, bandwidths, seediness).labels.tolist() == [0, 1, 1]
 

@@ -1,0 +1,213 @@
+"""Where a video's frames come from: a dataset's sequence, a folder of images, or a video file."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+
+from stemseg.data.images import read_image
+from stemseg.inference.prefetch import map_ahead
+from stemseg.structures.annotations import VideoSequence
+from stemseg.utils.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+class Frame(NamedTuple):
+    """One image of a video: its name without extension, and its pixels [H, W, 3] uint8, B G R."""
+
+    name: str
+    image: np.ndarray
+
+
+FrameReader = Callable[[], Frame]
+Prepared = TypeVar("Prepared")
+
+
+class FrameSource(ABC):
+    """A video that can be read from its start any number of times.
+
+    Attributes:
+        sequence_id: the sequence's id as in the annotation file, or the stem of a user's own video.
+        description: what error messages call the video.
+    """
+
+    def __init__(self, sequence_id: str | int, description: str) -> None:
+        self.sequence_id = sequence_id
+        self.description = description
+
+    @abstractmethod
+    def readers(self) -> Iterator[FrameReader]:
+        """A function per frame, in order, that reads the frame. Different frames' readers may run at the same time."""
+
+    @property
+    @abstractmethod
+    def expected_length(self) -> int | None:
+        """Number of frames for progress bars, as far as it is known without reading."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames in order; see :meth:`load`."""
+        return (frame for frame, _ in self.load(lambda frame: None))
+
+    def load(self, prepare: Callable[[Frame], Prepared], *, num_workers: int = 0) -> Iterator[tuple[Frame, Prepared]]:
+        """All frames in order, each with what ``prepare`` makes of it, read and prepared ahead by several threads.
+
+        Raises:
+            DataError: where a frame can't be read or has another size than the first, or where there is none.
+        """
+
+        def read(reader: FrameReader) -> tuple[Frame, Prepared]:
+            frame = reader()
+            return frame, prepare(frame)
+
+        size = None
+        results = map_ahead(read, self.readers(), num_workers=num_workers, max_ahead=2 * num_workers)
+        for index, (frame, prepared) in enumerate(results):
+            size = size or frame.image.shape[:2]
+            if frame.image.shape[:2] != size:
+                raise DataError(
+                    f"{self.description}, frame {index} ({frame.name}) is {_size(frame.image.shape)}, but the first "
+                    f"frame is {_size(size)}; all frames of a video must have one size"
+                )
+            yield frame, prepared
+        if size is None:
+            raise DataError(f"{self.description} holds no frame that can be read")
+
+
+class ImageSequence(FrameSource):
+    """A video whose frames are image files.
+
+    Args:
+        sequence_id: see :class:`FrameSource`.
+        paths: one image per frame, in order.
+        expected_size: (height, width) that an annotation file promises, or None.
+
+    Raises:
+        DataError: where ``paths`` is empty.
+    """
+
+    def __init__(
+        self, sequence_id: str | int, paths: Sequence[Path], *, expected_size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(sequence_id, f"sequence '{sequence_id}'")
+        if not paths:
+            raise DataError(f"{self.description} has no frames")
+        self._paths = list(paths)
+        self._expected_size = expected_size
+
+    @property
+    def expected_length(self) -> int:
+        """The number of image files."""
+        return len(self._paths)
+
+    def readers(self) -> Iterator[FrameReader]:
+        """See :meth:`FrameSource.readers`."""
+        for index in range(len(self._paths)):
+            yield partial(self._read, index)
+
+    def _read(self, index: int) -> Frame:
+        path = self._paths[index]
+        where = f"{self.description}, frame {index}"
+        return Frame(path.stem, read_image(path, where, expected_size=self._expected_size))
+
+
+class VideoFile(FrameSource):
+    """A video file in any format that OpenCV's FFmpeg reads. Frames are named by their number, "00000".
+
+    Raises:
+        DataError: where the file is missing or can't be opened as a video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.stem, f"video {path}")
+        self._path = path
+        capture = self._open()
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._frames_per_second = capture.get(cv2.CAP_PROP_FPS)
+        capture.release()
+        self._expected_length = count if count > 0 else None
+
+    @property
+    def expected_length(self) -> int | None:
+        """What the file's header says; some files say nothing, or too much."""
+        return self._expected_length
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """The frame rate that the file's header gives, or None."""
+        return self._frames_per_second if 0 < self._frames_per_second < 1000 else None
+
+    def readers(self) -> Iterator[FrameReader]:
+        """See :meth:`FrameSource.readers`. Frames are decoded one after another, as the iterator advances."""
+        capture = self._open()
+        try:
+            index = 0
+            while True:
+                found, image = capture.read()
+                if not found:
+                    return
+                yield partial(Frame, f"{index:05d}", image)
+                index += 1
+        finally:
+            capture.release()
+
+    def _open(self) -> cv2.VideoCapture:
+        if not self._path.is_file():
+            raise DataError(f"the video {self._path} does not exist")
+        capture = cv2.VideoCapture(str(self._path))
+        if not capture.isOpened():
+            raise DataError(
+                f"cannot open {self._path} as a video; it is damaged or in a format that this OpenCV build does not "
+                f"read. Convert it, for example: ffmpeg -i {self._path.name} -c:v libx264 converted.mp4"
+            )
+        return capture
+
+
+def open_sequence(sequence: VideoSequence, image_dir: Path) -> ImageSequence:
+    """The frames of a dataset's sequence, whose image paths are relative to ``image_dir``."""
+    paths = [image_dir / path for path in sequence.image_paths]
+    return ImageSequence(sequence.id, paths, expected_size=(sequence.height, sequence.width))
+
+
+def open_path(path: str | Path) -> FrameSource:
+    """A user's own video: a video file, or a folder with one image per frame, taken in natural order of their names.
+
+    Raises:
+        DataError: where nothing is there, the folder holds no images, or the file is no video.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return ImageSequence(path.resolve().name, list_images(path))
+    if not path.exists():
+        raise DataError(f"the input {path} does not exist; give a video file or a folder of images")
+    return VideoFile(path)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images directly in a folder, ordered by name with numbers counted as numbers ("2" before "10").
+
+    Raises:
+        DataError: where there are none.
+    """
+    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if not images:
+        raise DataError(
+            f"the folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); give the folder that directly "
+            "holds the frames, or a video file"
+        )
+    return sorted(images, key=lambda path: _natural_key(path.name))
+
+
+def _natural_key(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[0]} x {shape[1]} pixels (height x width)"

@@ -1,0 +1,86 @@
+"""Frames from datasets, folders and video files; what is damaged is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stemseg.inference.frame_sources import ImageSequence, VideoFile, open_path, open_sequence
+from stemseg.structures.annotations import VideoSequence
+from stemseg.utils.drawing import VideoWriter
+from stemseg.utils.errors import DataError
+
+
+def _write_frames(folder: Path, names: list[str], size: tuple[int, int] = (24, 32)) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in names]
+    for value, path in enumerate(paths):
+        cv2.imwrite(str(path), np.full((*size, 3), 10 * value, dtype=np.uint8))
+    return paths
+
+
+def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
+    _write_frames(tmp_path / "clip", ["frame2.png", "frame10.png", "frame1.png"])
+    (tmp_path / "clip" / "notes.txt").write_text("not a frame")
+    source = open_path(tmp_path / "clip")
+    assert source.sequence_id == "clip"
+    assert source.expected_length == 3
+    assert [frame.name for frame in source] == ["frame1", "frame2", "frame10"]
+    assert [frame.image[0, 0, 0] for frame in source] == [20, 0, 10]  # a source can be read again
+
+
+def test_a_video_file_is_read_frame_by_frame(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "my.mp4", fps=5) as writer:
+        for value in range(6):
+            writer.write(np.full((32, 48, 3), 40 * value, dtype=np.uint8))
+    source = open_path(tmp_path / "my.mp4")
+    assert isinstance(source, VideoFile)
+    assert source.sequence_id == "my"
+    assert source.frames_per_second == pytest.approx(5)
+    frames = list(source)
+    assert [frame.name for frame in frames] == [f"{i:05d}" for i in range(6)]
+    assert frames[0].image.shape == (32, 48, 3)
+    np.testing.assert_allclose([frame.image.mean() for frame in frames], np.arange(6) * 40, atol=8)
+
+
+def test_a_dataset_sequence_keeps_its_id_and_checks_the_annotated_size(tmp_path: Path) -> None:
+    _write_frames(tmp_path / "v", ["0.png", "1.png"])
+    sequence = VideoSequence(7, 24, 32, ["v/0.png", "v/1.png"])
+    source = open_sequence(sequence, tmp_path)
+    assert source.sequence_id == 7
+    assert len(list(source)) == 2
+    wrong = VideoSequence(7, 20, 32, ["v/0.png"])
+    with pytest.raises(DataError, match=r"sequence '7', frame 0.*24 x 32"):
+        list(open_sequence(wrong, tmp_path))
+
+
+def test_frames_of_another_size_are_named(tmp_path: Path) -> None:
+    paths = _write_frames(tmp_path, ["0.png"]) + _write_frames(tmp_path, ["1.png"], size=(20, 32))
+    with pytest.raises(DataError, match=r"sequence 'bear', frame 1 \(1\) is 20 x 32.*first frame is 24 x 32"):
+        list(ImageSequence("bear", paths))
+
+
+def test_a_missing_and_a_broken_frame_are_named(tmp_path: Path) -> None:
+    paths = _write_frames(tmp_path, ["0.png", "1.png"])
+    paths[1].write_bytes(paths[1].read_bytes()[:40])
+    with pytest.raises(DataError, match=r"sequence 'bear', frame 1.*1\.png"):
+        list(ImageSequence("bear", paths))
+    paths[1].unlink()
+    with pytest.raises(DataError, match=r"sequence 'bear', frame 1.*1\.png"):
+        list(ImageSequence("bear", paths))
+
+
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        open_path(tmp_path / "empty")
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    with pytest.raises(DataError, match=r"cannot open .*broken\.mp4 as a video"):
+        open_path(tmp_path / "broken.mp4")
+    with pytest.raises(DataError, match="does not exist"):
+        open_path(tmp_path / "nowhere.mp4")
+    with pytest.raises(DataError, match="sequence 'none' has no frames"):
+        ImageSequence("none", [])

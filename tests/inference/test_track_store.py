@@ -1,0 +1,48 @@
+"""The track store gives back what it took in, and knows each track's life, size and class."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from stemseg.inference.chaining import ChainedClip
+from stemseg.inference.track_store import TrackStore
+
+
+def _store() -> TrackStore:
+    store = TrackStore()
+    first = torch.tensor([[[1, 1, 0]], [[0, -1, 2]]], dtype=torch.int32)
+    store.add(ChainedClip(range(0, 2), first, [1, 2]), torch.tensor([[9.0, 1, 2], [0, 5, 1]]))
+    second = torch.tensor([[[0, 2, 2]]], dtype=torch.int32)  # the second instance continues track 1
+    store.add(ChainedClip(range(2, 3), second, [40000, 1]), torch.tensor([[0.0, 0, 0], [0, 4, 0]]))
+    return store
+
+
+def test_label_maps_come_back_in_track_ids() -> None:
+    store = _store()
+    assert len(store) == 3
+    assert [store.labels(t).tolist() for t in range(3)] == [[[1, 1, 0]], [[0, -1, 2]], [[0, 1, 1]]]
+
+
+def test_ids_beyond_sixteen_bits_survive() -> None:
+    store = TrackStore()
+    store.add(ChainedClip([0], torch.tensor([[[1, 0, -1]]], dtype=torch.int32), [70000]))
+    assert store.labels(0).tolist() == [[70000, 0, -1]]
+
+
+def test_records_add_up_over_clips() -> None:
+    records = _store().records
+    assert set(records) == {1, 2}  # an instance without a pixel in the new frames leaves no record
+    assert (records[1].first_frame, records[1].last_frame, records[1].num_pixels) == (0, 2, 4)
+    assert records[1].lifetime == 2
+    np.testing.assert_array_equal(records[1].class_logits, [9, 5, 2])
+    assert records[1].category == 1  # the background's logit does not count
+    assert (records[2].first_frame, records[2].last_frame, records[2].category) == (1, 1, 1)
+
+
+def test_memory_is_the_compressed_maps() -> None:
+    store = TrackStore()
+    labels = torch.zeros(50, 120, 160, dtype=torch.int32)
+    labels[:, 20:60, 30:90] = 1
+    store.add(ChainedClip(range(50), labels, [3]))
+    assert store.num_bytes < 50 * 120 * 160 / 10  # a tenth of a byte per pixel
