@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stemseg.config import Config
+
 OUTLIER = -1
 
 
@@ -109,6 +111,18 @@ class _Leftovers:
         better = self._wins(distances, self.distances)
         self.distances = torch.where(better, distances, self.distances)
         self.instances.masked_fill_(better, instance)
+
+
+def build_clustering(cfg: Config) -> SequentialClustering:
+    """The clustering of ``CLUSTERING``."""
+    section = cfg.CLUSTERING
+    return SequentialClustering(
+        min_seediness=section.MIN_SEEDINESS_PROB,
+        primary_threshold=section.PRIMARY_PROB_THRESHOLD,
+        secondary_threshold=section.SECONDARY_PROB_THRESHOLD,
+        max_instances=section.MAX_INSTANCES,
+        compat=section.STEMSEG_COMPAT,
+    )
 
 
 def _squared_distance_at(probability: float) -> float:

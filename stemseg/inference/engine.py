@@ -17,8 +17,8 @@ from stemseg.config import Config
 from stemseg.inference.chaining import ChainedClip, Chainer, ClipLabels
 from stemseg.inference.clip_points import ClipMaps, gather_points, keep_maps
 from stemseg.inference.clips import ClipFrames, ClipSchedule
-from stemseg.inference.clustering import SequentialClustering
-from stemseg.inference.frame_semantics import FrameAverages, SemanticRule
+from stemseg.inference.clustering import SequentialClustering, build_clustering
+from stemseg.inference.frame_semantics import FrameAverages, SemanticRule, build_semantic_rule
 from stemseg.inference.track_store import TrackStore
 from stemseg.inference.voting import class_votes
 from stemseg.modeling.network import Network
@@ -177,7 +177,7 @@ def build_engine(
     stopwatch: Stopwatch | None = None,
 ) -> InferenceEngine:
     """An engine for one video; it clusters on ``clustering_device``, or on the network's where that is None."""
-    clustering, compat = cfg.CLUSTERING, cfg.CLUSTERING.STEMSEG_COMPAT
+    compat = cfg.CLUSTERING.STEMSEG_COMPAT
     return InferenceEngine(
         network,
         EngineSettings(
@@ -190,19 +190,9 @@ def build_engine(
             autocast=_AMP_TYPES[cfg.INFERENCE.AMP],
             average_padding=compat,
         ),
-        clustering=SequentialClustering(
-            min_seediness=clustering.MIN_SEEDINESS_PROB,
-            primary_threshold=clustering.PRIMARY_PROB_THRESHOLD,
-            secondary_threshold=clustering.SECONDARY_PROB_THRESHOLD,
-            max_instances=clustering.MAX_INSTANCES,
-            compat=compat,
-        ),
-        chainer=Chainer(min_iou=clustering.MIN_MATCH_IOU, compat=compat),
-        semantics=SemanticRule(
-            seediness_threshold=cfg.INFERENCE.SEEDINESS_THRESHOLD,
-            num_classes=cfg.INPUT.NUM_CLASSES,
-            has_semantic_head=cfg.MODEL.USE_SEMSEG_HEAD,
-        ),
+        clustering=build_clustering(cfg),
+        chainer=Chainer(min_iou=cfg.CLUSTERING.MIN_MATCH_IOU, compat=compat),
+        semantics=build_semantic_rule(cfg),
         stopwatch=stopwatch,
     )
 

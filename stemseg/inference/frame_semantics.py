@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stemseg.config import Config
 from stemseg.structures.network_output import NetworkOutput
 
 
@@ -76,3 +77,12 @@ class SemanticRule:
         if means.shape[1] != self._num_classes:  # a foreground channel, last; or seediness
             return means[:, -1:]
         return means[:, 1:].logsumexp(dim=1, keepdim=True) - means[:, :1]
+
+
+def build_semantic_rule(cfg: Config) -> SemanticRule:
+    """The rule that fits a configuration's network."""
+    return SemanticRule(
+        seediness_threshold=cfg.INFERENCE.SEEDINESS_THRESHOLD,
+        num_classes=cfg.INPUT.NUM_CLASSES,
+        has_semantic_head=cfg.MODEL.USE_SEMSEG_HEAD,
+    )

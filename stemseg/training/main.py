@@ -1,0 +1,127 @@
+"""Train a network: ``python stemseg/training/main.py --model_dir NAME --cfg CONFIG``, or with ``torchrun``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: import the package of this clone, not what lies beside this file
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import torch
+
+from stemseg.config import Config, load_config
+from stemseg.data.build import build_training_dataset
+from stemseg.data.collate import collate_clips
+from stemseg.modeling.network import build_network
+from stemseg.training.checkpoints import CheckpointStore
+from stemseg.training.interrupts import InterruptListener
+from stemseg.training.objective import Objective, build_objective
+from stemseg.training.optimizer import build_optimizer
+from stemseg.training.options import config_source, launch_on_all_gpus, parse_options
+from stemseg.training.pictures import build_painter
+from stemseg.training.run_log import RunLog
+from stemseg.training.schedules import build_schedule
+from stemseg.training.session import StartFrom, record_config, run_directory, start_session
+from stemseg.training.state import TrainingState
+from stemseg.training.step import OptimizationStep, distribute
+from stemseg.training.trainer import Trainer, TrainerSettings
+from stemseg.utils import distributed
+from stemseg.utils.distributed import ProcessInfo
+from stemseg.utils.errors import StemsegError
+
+_logger = logging.getLogger("stemseg.training")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = parse_options(arguments)
+    is_main = distributed.is_main()
+    level = options.log_level.upper() if is_main else "ERROR"
+    logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
+    try:
+        with InterruptListener() as interrupts:
+            return train(options, interrupts)
+    except StemsegError as error:
+        _logger.error("%s: %s", type(error).__name__, error)
+        return 1
+    finally:
+        distributed.shutdown()
+
+
+def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
+    """Build everything that the options describe and train; returns the exit code."""
+    cfg = load_config(config_source(options), options.set)
+    launch_on_all_gpus(options, cfg)
+    device = distributed.choose_device(options.device)
+    process = distributed.initialize(device)
+    dataset = build_training_dataset(cfg)
+    directory = run_directory(cfg, options.model_dir)
+    store = CheckpointStore(directory, keep=options.ckpts_to_keep)
+
+    torch.manual_seed(cfg.TRAINING.SEED)
+    objective = build_objective(cfg, build_network(cfg).to(device))
+    log = RunLog(
+        directory / "logs" if process.is_main else None,
+        max_iterations=cfg.TRAINING.MAX_ITERATIONS,
+        display_interval=options.display_interval,
+        summary_interval=options.summary_interval,
+    )
+    state = build_state(cfg, objective, log, process, device)
+    start = StartFrom(options.restore_session, options.initial_ckpt, resume=not options.no_resume)
+    start_session(state, store, start, cfg, is_main=process.is_main)
+    if process.is_main:
+        record_config(cfg, directory)
+
+    trainer = Trainer(
+        state=state,
+        dataset=dataset,
+        collate=collate_clips,
+        checkpoints=store,
+        settings=build_settings(cfg, options),
+        process=process,
+        device=device,
+        interrupts=interrupts,
+        paint=build_painter(cfg, objective.network.free_dim_bandwidths),
+    )
+    if trainer.run():
+        _logger.info("training is complete: %s", store.newest())
+        return 0
+    _logger.warning("interrupted and saved; give the same command again to go on from %s", store.newest())
+    return interrupts.exit_code
+
+
+def build_state(
+    cfg: Config, objective: Objective, log: RunLog, process: ProcessInfo, device: torch.device
+) -> TrainingState:
+    """Optimiser, schedule and step for an objective that is on its device."""
+    optimizer = build_optimizer(cfg, objective)
+    step = OptimizationStep(
+        distribute(objective, process),
+        optimizer,
+        device=device,
+        amp=cfg.TRAINING.AMP,
+        max_gradient_norm=cfg.TRAINING.GRAD_CLIP_NORM,
+    )
+    schedule = build_schedule(cfg, optimizer)
+    return TrainingState(objective=objective, optimizer=optimizer, schedule=schedule, step=step, log=log)
+
+
+def build_settings(cfg: Config, options: argparse.Namespace) -> TrainerSettings:
+    """The plain values of the loop."""
+    return TrainerSettings(
+        max_iterations=cfg.TRAINING.MAX_ITERATIONS,
+        batch_size=cfg.TRAINING.BATCH_SIZE,
+        micro_batch_size=cfg.TRAINING.MAX_SAMPLES_PER_GPU,
+        seed=cfg.TRAINING.SEED,
+        num_workers=options.num_cpu_workers,
+        save_interval=options.save_interval,
+        picture_interval=options.picture_interval,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What the network sees and makes of a training clip, as one contact sheet for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stemseg.config import Config
+from stemseg.inference.clip_points import gather_points, keep_maps
+from stemseg.inference.clustering import SequentialClustering, build_clustering
+from stemseg.inference.frame_semantics import SemanticRule, build_semantic_rule
+from stemseg.structures.clip import ClipBatch, ClipTargets
+from stemseg.structures.network_output import NetworkOutput
+from stemseg.utils.drawing import draw_instances, tile, write_text
+
+FRAME_WIDTH = 224  # pixels of a frame in the sheet
+
+
+class ClipPainter:
+    """Paints the first clip of a batch: a row each for input, ground truth, prediction, seediness and embedding."""
+
+    def __init__(
+        self,
+        *,
+        cluster: SequentialClustering,
+        semantics: SemanticRule,
+        free_dim_bandwidths: Tensor,
+        mean: Sequence[float],
+        std: Sequence[float],
+        unit_scale: bool,
+        bgr_input: bool,
+    ) -> None:
+        """
+        Args:
+            cluster, semantics: make instances of the network's output, as inference does.
+            free_dim_bandwidths: [n], constant bandwidth of each free dimension.
+            mean, std, unit_scale, bgr_input: the normalisation of input frames, to undo it.
+        """
+        self._cluster = cluster
+        self._semantics = semantics
+        self._free_dim_bandwidths = free_dim_bandwidths
+        self._mean, self._std = (np.asarray(values, np.float32) for values in (mean, std))
+        self._pixel_scale = 255.0 if unit_scale else 1.0
+        self._bgr_input = bgr_input
+
+    def __call__(self, batch: ClipBatch, output: NetworkOutput) -> dict[str, np.ndarray]:
+        """A sheet [height, width, 3] uint8, B G R, under the name "clip": rows as above, a column for each frame."""
+        frames = [_shrink(frame) for frame in self.restore_frames(batch.frames[0])]
+        size = (frames[0].shape[1], frames[0].shape[0])
+        rows = {
+            "input": frames,
+            "ground truth": _paint_masks(frames, _resize_masks(batch.targets[0], size)),
+            "prediction": _paint_masks(frames, _resize_labels(self.predict(output), size)),
+            "seediness": [_heat(x, size) for x in output.seediness[0, 0].float().cpu().numpy()],
+            "embedding": [cv2.resize(x, size) for x in embedding_colours(output.embedding[0])],
+        }
+        if output.appearance is not None:
+            rows["appearance"] = [cv2.resize(x, size) for x in embedding_colours(output.appearance[0])]
+        for name, row in rows.items():
+            row[0] = row[0].copy()
+            write_text(row[0], name, (4, 4))
+        return {"clip": tile([image for row in rows.values() for image in row], columns=len(frames))}
+
+    def restore_frames(self, frames: Tensor) -> list[np.ndarray]:
+        """Undo the normalisation: T frames [T, 3, H, W] -> T images [H, W, 3] uint8, B G R."""
+        images = frames.float().permute(0, 2, 3, 1).cpu().numpy()  # [T, H, W, 3]
+        images = images if self._bgr_input else images[..., ::-1]
+        return list(np.clip((images * self._std + self._mean) * self._pixel_scale, 0, 255).round().astype(np.uint8))
+
+    def predict(self, output: NetworkOutput) -> np.ndarray:
+        """Instances of the first clip: labels [T, h, w], 0 where there is none, else from 1."""
+        foreground = self._semantics.foreground(self._semantics.maps(output).transpose(0, 1))  # [T, h, w]
+        maps = keep_maps(range(len(foreground)), output, foreground.device)
+        clusters = self._cluster(*gather_points(maps, foreground, self._free_dim_bandwidths))
+        labels = torch.zeros(foreground.shape, dtype=torch.int64, device=foreground.device)
+        labels[foreground] = clusters.labels + 1  # outliers are -1
+        return labels.cpu().numpy()
+
+
+def embedding_colours(embedding: Tensor) -> list[np.ndarray]:
+    """Show an embedding's three strongest directions as colours: [E, T, h, w] -> T images [h, w, 3] uint8.
+
+    Pixels of one colour lie close together. The directions are the principal components over the clip; each is
+    stretched to the range that holds nearly all of its values.
+    """
+    points = embedding.float().flatten(1)  # [E, P]
+    points = points - points.mean(dim=1, keepdim=True)
+    _, directions = torch.linalg.eigh(points @ points.T)  # columns, ascending
+    components = directions[:, -3:].T @ points  # [<= 3, P]
+    ranked = components.sort(dim=1).values
+    low, high = (ranked[:, int(q * (ranked.shape[1] - 1)), None] for q in (0.02, 0.98))
+    shades = ((components - low) / (high - low).clamp(min=1e-6)).clamp(0, 1) * 255
+    shades = functional.pad(shades, (0, 0, 0, 3 - shades.shape[0]))  # fewer than 3 dimensions leave channels dark
+    images = shades.T.reshape(*embedding.shape[1:], 3)  # [T, h, w, 3]
+    return list(images.round().byte().cpu().numpy())
+
+
+def build_painter(cfg: Config, free_dim_bandwidths: Tensor) -> ClipPainter:
+    """The painter that fits a configuration's network."""
+    return ClipPainter(
+        cluster=build_clustering(cfg),
+        semantics=build_semantic_rule(cfg),
+        free_dim_bandwidths=free_dim_bandwidths,
+        mean=cfg.INPUT.IMAGE_MEAN,
+        std=cfg.INPUT.IMAGE_STD,
+        unit_scale=cfg.INPUT.NORMALIZE_TO_UNIT_SCALE,
+        bgr_input=cfg.INPUT.BGR_INPUT,
+    )
+
+
+def _shrink(frame: np.ndarray) -> np.ndarray:
+    height = max(1, round(frame.shape[0] * FRAME_WIDTH / frame.shape[1]))
+    return cv2.resize(frame, (FRAME_WIDTH, height), interpolation=cv2.INTER_AREA)
+
+
+def _resize_masks(targets: ClipTargets, size: tuple[int, int]) -> list[dict[int, np.ndarray]]:
+    """For each frame the mask of each instance that it shows, by instance number from 1."""
+    masks = targets.masks.cpu().numpy()  # [I, T, H, W]
+    return [
+        {i + 1: cv2.resize(m, size, interpolation=cv2.INTER_NEAREST) for i, m in enumerate(frame_masks) if m.any()}
+        for frame_masks in masks.swapaxes(0, 1)
+    ]
+
+
+def _resize_labels(labels: np.ndarray, size: tuple[int, int]) -> list[dict[int, np.ndarray]]:
+    resized = [cv2.resize(x.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for x in labels]
+    return [{int(i): frame == i for i in np.unique(frame) if i > 0} for frame in resized]
+
+
+def _paint_masks(frames: Sequence[np.ndarray], masks: Sequence[dict[int, np.ndarray]]) -> list[np.ndarray]:
+    if len(masks) == 0:  # a clip without instances
+        return list(frames)
+    return [draw_instances(frame, of_frame) for frame, of_frame in zip(frames, masks, strict=True)]
+
+
+def _heat(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Values [h, w] in [0, 1] as dark blue to bright yellow."""
+    return cv2.applyColorMap(cv2.resize((values * 255).astype(np.uint8), size), cv2.COLORMAP_VIRIDIS)

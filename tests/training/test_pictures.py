@@ -1,0 +1,68 @@
+"""Pictures show the clip as it was, the instances that inference would find, and distances as colours."""
+
+import numpy as np
+import torch
+
+from stemseg.config import load_config
+from stemseg.structures.clip import ClipBatch, ClipTargets
+from stemseg.structures.network_output import NetworkOutput
+from stemseg.training.pictures import build_painter, embedding_colours
+
+
+def _painter(*overrides):
+    cfg = load_config(None, ["MODEL.EMBEDDING_DIM_MODE=xyff", *overrides])
+    return build_painter(cfg, torch.tensor([10.0, 10.0]))
+
+
+def _output():
+    """Two instances, left and right, far apart in the first dimension; seediness 0 in the bottom half."""
+    embedding = torch.zeros(1, 4, 2, 8, 8)
+    embedding[:, 0, :, :, 4:] = 3.0
+    seediness = torch.zeros(1, 1, 2, 8, 8)
+    seediness[..., :4, :] = 0.9
+    return NetworkOutput(embedding, torch.zeros(1, 2, 2, 8, 8), seediness)
+
+
+def _batch(image):
+    frames = torch.from_numpy(image).permute(2, 0, 1).float().expand(1, 2, 3, *image.shape[:2])
+    masks = torch.zeros(1, 2, 32, 32, dtype=torch.uint8)
+    masks[:, :, :16, :16] = 1
+    return ClipBatch(frames, [ClipTargets(masks, torch.tensor([1]), masks[0] * 0)], [(32, 32)], ["clip"])
+
+
+def test_prediction_is_what_inference_would_find():
+    labels = _painter().predict(_output())
+    assert labels.shape == (2, 8, 8)
+    assert np.all(labels[:, 4:] == 0)
+    assert {np.unique(labels[:, :4, :4]).item(), np.unique(labels[:, :4, 4:]).item()} == {1, 2}
+
+
+def test_normalisation_is_undone():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for bgr in (True, False):
+        mean, std = np.array([10.0, 20.0, 30.0]), np.array([2.0, 3.0, 4.0])
+        settings = [f"INPUT.BGR_INPUT={bgr}", "INPUT.IMAGE_MEAN=[10, 20, 30]", "INPUT.IMAGE_STD=[2, 3, 4]"]
+        frame = (image - mean) / std if bgr else ((image - mean) / std)[..., ::-1]
+        frames = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None]
+        assert np.array_equal(_painter(*settings).restore_frames(frames)[0], image)
+
+
+def test_sheet_has_a_row_for_everything_and_a_column_for_each_frame():
+    sheet = _painter()(_batch(np.full((32, 32, 3), 7, np.uint8)), _output())["clip"]
+    assert sheet.dtype == np.uint8
+    assert sheet.shape == (5 * (224 + 4) - 4, 2 * (224 + 4) - 4, 3)
+
+
+def test_a_clip_without_instances_or_foreground_is_painted_too():
+    batch, output = _batch(np.zeros((32, 32, 3), np.uint8)), _output()
+    batch.targets[0] = ClipTargets(torch.zeros(0, 2, 32, 32, dtype=torch.uint8), torch.zeros(0), torch.zeros(2, 32, 32))
+    sheet = _painter()(batch, output._replace(seediness=torch.zeros(1, 1, 2, 8, 8)))["clip"]
+    assert sheet.ndim == 3
+
+
+def test_colours_are_equal_where_embeddings_are_and_differ_where_they_do():
+    colours = embedding_colours(_output().embedding[0])
+    assert len(colours) == 2 and colours[0].shape == (8, 8, 3)
+    assert np.unique(colours[0][:, :4].reshape(-1, 3), axis=0).shape == (1, 3)
+    assert np.abs(colours[0][0, 0].astype(int) - colours[0][0, 7]).max() == 255
+    assert embedding_colours(torch.randn(2, 2, 4, 4))[0].shape == (4, 4, 3)
