@@ -62,12 +62,9 @@ def _numpy_globals() -> list[Any]:
 
     Each under the names that NumPy 1 and NumPy 2 write.
     """
-    multiarray = (
-        np.zeros(0).__reduce__()[0].__module__
-    )  # numpy._core.multiarray, before version 2 numpy.core.multiarray
     functions = {"_reconstruct": np.zeros(0).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
-    names = {multiarray, "numpy.core.multiarray", "numpy._core.multiarray"}
-    aliases = [(function, f"{module}.{name}") for name, function in functions.items() for module in names]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    aliases = [(function, f"{module}.{name}") for name, function in functions.items() for module in modules]
     number_types = [type(np.dtype(t)) for t in (np.float32, np.float64, np.int32, np.int64, np.bool_, np.uint8)]
     return [*aliases, np.ndarray, np.dtype, *number_types]
 

@@ -1,0 +1,49 @@
+"""The Gaussian of an instance: against the formula in float64, and in mixed precision."""
+
+import pytest
+import torch
+
+from stemseg.modeling.embedding.gaussian import bandwidth, gaussian_probability, squared_distance
+
+
+def draw(num_instances=3, size=4, num_points=50, scale=1.0):
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(size, num_points, generator=generator)
+    centres = torch.randn(num_instances, size, generator=generator)
+    return embeddings, centres, scale * bandwidth(torch.randn(num_instances, size, generator=generator))
+
+
+def naive_distance(embeddings, centres, bandwidths):
+    difference = embeddings.double()[None] - centres.double()[:, :, None]
+    return (bandwidths.double()[:, :, None] * difference**2).sum(1)
+
+
+def test_bandwidth_is_ten_at_zero():
+    assert bandwidth(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([10.0, 27.1828], rel=1e-5)
+    assert bandwidth(torch.zeros(1, dtype=torch.float16)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_distance_and_probability_equal_the_formula(scale):
+    embeddings, centres, bandwidths = draw(scale=scale)
+    embeddings[:, 0] = centres[0] + 1e-4  # near a centre, where the terms of the product form cancel
+    expected = naive_distance(embeddings, centres, bandwidths)
+    assert torch.allclose(squared_distance(embeddings, centres, bandwidths).double(), expected, rtol=1e-6, atol=1e-7)
+    probabilities = gaussian_probability(embeddings, centres, bandwidths)
+    assert torch.allclose(probabilities.double(), torch.exp(-0.5 * expected), atol=1e-6)
+
+
+def test_gradients_equal_the_formula():
+    inputs = [x.requires_grad_() for x in draw()]
+    gradients = torch.autograd.grad(gaussian_probability(*inputs).sum(), inputs)
+    expected = torch.autograd.grad(torch.exp(-0.5 * naive_distance(*inputs)).sum(), inputs)
+    for gradient, reference in zip(gradients, expected, strict=True):
+        assert torch.allclose(gradient, reference, atol=1e-5)
+
+
+def test_autocast_does_not_lower_the_precision():
+    inputs = draw()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        probabilities = gaussian_probability(*inputs)
+    assert probabilities.dtype == torch.float32
+    assert torch.equal(probabilities, gaussian_probability(*inputs))

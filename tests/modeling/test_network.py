@@ -1,0 +1,112 @@
+"""The whole network: published state dicts, consistency of its parts, preparation for inference."""
+
+import copy
+import json
+
+import pytest
+import torch
+from golden_weights import GOLDEN_DIR, det, fill_state_dict, relative_difference
+
+from stemseg.config import load_config
+from stemseg.modeling.network import build_network, stack_clips
+from stemseg.structures.network_output import FeaturePyramid
+from stemseg.utils.errors import DataError
+
+TINY = [
+    "INPUT.NUM_FRAMES=4", "MODEL.BACKBONE.TYPE=R-14-FPN", "MODEL.RESNETS.STEM_OUT_CHANNELS=8",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS=16", "MODEL.RESNETS.WIDTH_PER_GROUP=8", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=8",
+] + [
+    f"MODEL.{section}.{value}"
+    for section in ("EMBEDDINGS", "SEEDINESS", "SEMSEG")
+    for value in ("INTER_CHANNELS=[8,8,4,4]", "GN_NUM_GROUPS=2")
+]  # fmt: skip
+
+
+def tiny_network(*overrides):
+    return build_network(load_config(None, [*TINY, *overrides]))
+
+
+CONFIGS = [("davis", "davis_1"), ("davis", "davis_2"), ("youtube_vis", "youtube_vis"), ("kitti_mots", "kitti_mots_1"),
+           ("kitti_mots", "kitti_mots_2")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("published", "config"), CONFIGS)
+def test_state_dict_equals_the_published_checkpoints(published, config):
+    with torch.device("meta"):  # shapes without memory
+        network = build_network(load_config(config))
+    parameters = dict(network.named_parameters())
+    found = {
+        key: [
+            list(value.shape),
+            str(value.dtype).removeprefix("torch."),
+            "parameter" if key in parameters else "buffer",
+            key in parameters and parameters[key].requires_grad,
+        ]
+        for key, value in network.state_dict().items()
+    }
+    assert found == json.loads((GOLDEN_DIR / f"state_dict_{published}.json").read_text())
+
+
+def test_forward_is_encoding_single_frames_and_decoding_clips():
+    network = tiny_network("INPUT.NUM_CLASSES=3", "MODEL.USE_SEMSEG_HEAD=true").eval()
+    frames = torch.randn(2, 4, 3, 64, 96)
+    with torch.no_grad():
+        output = network(frames)
+        singly = [[network.encode(frame[None]) for frame in clip] for clip in frames]
+        clips = FeaturePyramid(*(torch.cat(maps) for maps in zip(*(f for clip in singly for f in clip), strict=True)))
+        again = network.decode(stack_clips(clips, 2))
+    shapes = [None if x is None else tuple(x.shape) for x in output]
+    assert shapes == [(2, c, 4, 16, 24) for c in (4, 2, 1, 3, 1)] + [None]
+    for x, y in zip(output[:5], again[:5], strict=True):
+        assert relative_difference(x, y) < 1e-5
+
+
+def test_clips_do_not_mix_in_a_batch():
+    network = tiny_network().eval()
+    frames = torch.randn(2, 4, 3, 64, 64)
+    with torch.no_grad():
+        both, second = network(frames), network(frames[1:])
+    assert relative_difference(both.embedding[1:], second.embedding) < 1e-5
+
+
+def test_seediness_comes_from_the_embedding_head_where_it_has_no_head():
+    network = tiny_network("MODEL.USE_SEEDINESS_HEAD=false")
+    assert network.seediness_head is None
+    seediness = network(torch.randn(1, 4, 3, 32, 64)).seediness
+    assert seediness.shape == (1, 1, 4, 8, 16)
+    assert 0 <= seediness.min() <= seediness.max() <= 1
+
+
+def test_free_dim_bandwidths_may_be_none():
+    assert tiny_network().free_dim_bandwidths.tolist() == pytest.approx([1 / 0.09] * 2)
+    coordinates_only = tiny_network(
+        "MODEL.EMBEDDING_DIM_MODE=xyt",
+        "MODEL.EMBEDDINGS.EMBEDDING_SIZE=3",
+        "TRAINING.LOSSES.EMBEDDING.FREE_DIM_STDS=[]",
+    )
+    assert coordinates_only.free_dim_bandwidths.shape == (0,)
+
+
+def test_frames_that_are_not_padded_are_refused():
+    with pytest.raises(DataError, match="frames of 64 x 90 pixels, expected multiples of 32"):
+        tiny_network()(torch.zeros(1, 4, 3, 64, 90))
+
+
+@pytest.mark.parametrize("norm", ["frozen", "batch", "group"])
+def test_preparing_for_inference_keeps_the_results(norm):
+    network = tiny_network(f"MODEL.BACKBONE.NORM={norm}", "MODEL.BACKBONE.NORM_GROUPS=4").eval()
+    fill_state_dict(network)
+    frames = 50 * det("inference.frames", (1, 4, 3, 64, 96))
+    prepared = copy.deepcopy(network).prepare_for_inference()
+    with torch.no_grad():
+        before, after = network(frames), prepared(frames)
+    for x, y in zip(before[:3], after[:3], strict=True):
+        assert relative_difference(y, x) < 1e-5
+    assert not prepared.training
+    assert not any(p.requires_grad for p in prepared.parameters())
+
+
+def test_half_precision_keeps_the_outputs_in_float32():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = tiny_network()(torch.randn(1, 4, 3, 32, 32))
+    assert {x.dtype for x in output[:3]} == {torch.float32}

@@ -1,0 +1,104 @@
+"""Weights files: what loads, and what the errors say about what does not."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stemseg.modeling.weights import load_model_weights, load_pretrained_backbone, load_weights_file, models_dir
+from stemseg.utils.errors import CheckpointError
+
+
+def model():
+    return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+
+
+def saved(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
+WRAPPERS = {
+    "a plain state dict": lambda state: state,
+    "a training checkpoint": lambda state: {"model": state, "iterations": 7, "logger": {"loss": np.float64(0.5)}},
+    "one of a distributed run": lambda state: {f"module.{key}": value for key, value in state.items()},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
+def test_weights_come_back(tmp_path, wrap):
+    source, target = model(), model()
+    load_model_weights(target, saved(tmp_path, wrap(source.state_dict())))
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_every_difference_is_named_and_nothing_is_loaded(tmp_path):
+    state = model().state_dict()
+    del state["0.bias"]
+    state["2.weight"] = torch.zeros(1)
+    state["1.weight"] = torch.zeros(1, 4)
+    target = model()
+    before = [p.clone() for p in target.parameters()]
+    with pytest.raises(CheckpointError) as error:
+        load_model_weights(target, saved(tmp_path, state))
+    message = str(error.value)
+    assert "1 missing: 0.bias" in message
+    assert "1 unexpected: 2.weight" in message
+    assert "1.weight (file [1, 4], network [1, 3])" in message
+    assert "configuration" in message
+    assert all(torch.equal(a, b) for a, b in zip(before, target.parameters(), strict=True))
+
+
+class Executes:
+    def __reduce__(self):
+        return eval, ("1 + 1",)
+
+
+def test_pickled_code_is_not_run(tmp_path):
+    with pytest.raises(CheckpointError, match="could run foreign code"):
+        load_weights_file(saved(tmp_path, {"model": Executes()}))
+    path = tmp_path / "legacy.pkl"
+    path.write_bytes(pickle.dumps(Executes()))
+    with pytest.raises(CheckpointError, match="legacy.pkl"):
+        load_weights_file(path)
+
+
+def test_damaged_and_missing_files_are_named(tmp_path):
+    path = saved(tmp_path, model().state_dict())
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(CheckpointError, match=r"weights.pth can't be read .* completely\?"):
+        load_weights_file(path)
+    with pytest.raises(CheckpointError, match="no.pth does not exist"):
+        load_weights_file(tmp_path / "no.pth")
+
+
+def test_a_file_without_a_state_dict_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        load_model_weights(model(), saved(tmp_path, [1, 2]))
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        load_model_weights(model(), saved(tmp_path, {"iterations": 3}))
+
+
+def test_pretrained_backbones_are_found_by_name_or_path(tmp_path, monkeypatch):
+    source, target = model(), model()
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    path = saved(folder, source.state_dict())
+    monkeypatch.setenv("STEMSEG_MODELS_DIR", str(tmp_path))
+    assert models_dir() == tmp_path
+    for name in ("weights.pth", path):
+        target = model()
+        load_pretrained_backbone(target, name)
+        assert torch.equal(target[0].weight, source[0].weight)
+    with pytest.raises(CheckpointError, match=r"'other.pth' is neither a file nor in .*pretrained.*convert_backbone"):
+        load_pretrained_backbone(model(), "other.pth")
+
+
+def test_an_unset_models_folder_is_named(monkeypatch):
+    monkeypatch.delenv("STEMSEG_MODELS_DIR", raising=False)
+    with pytest.raises(CheckpointError, match="STEMSEG_MODELS_DIR is not set"):
+        models_dir()
+    with pytest.raises(CheckpointError, match="STEMSEG_MODELS_DIR is not set"):
+        load_pretrained_backbone(model(), "other.pth")
