@@ -53,23 +53,28 @@ class DavisVideo:
     Attributes:
         name: of the sequence.
         truth, prediction: id maps.
-        num_objects: objects 1 to this count; None: up to the highest id of the first frame, as the official code does.
+        object_ids: the ids in ``truth`` that are objects; None: 1 to the highest id of the first frame, which is the
+            official rule.
         void_id: the id of void pixels in ``truth``; None: it has none.
     """
 
     name: str
     truth: IdMapSource
     prediction: IdMapSource
-    num_objects: int | None = None
+    object_ids: Sequence[int] | None = None
     void_id: int | None = VOID
 
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """J and F of one object in every frame that counts, both [T]; ``frames`` are these frames' numbers in the video."""
+    """J and F of one object in every frame that counts, both [T].
+
+    ``frames`` are these frames' numbers in the video, ``prediction_id`` is the id that the object was compared with.
+    """
 
     sequence: str
     object_id: int
+    prediction_id: int
     frames: range
     region: np.ndarray
     boundary: np.ndarray
@@ -145,25 +150,27 @@ def score_video(video: DavisVideo, protocol: DavisProtocol) -> list[ObjectScores
         DataError: see :func:`evaluate_davis`.
     """
     frames = _frames_that_count(video, protocol)
-    num_objects = _count_objects(video) if video.num_objects is None else video.num_objects
-    limit = MAX_PROPOSALS if protocol.match_proposals else num_objects
-    num_predictions = max(limit, num_objects)
-    region = np.zeros((len(frames), num_predictions, num_objects))
+    ids = _first_frame_ids(video) if video.object_ids is None else list(video.object_ids)
+    limit = MAX_PROPOSALS if protocol.match_proposals else max(ids, default=0)
+    region = np.zeros((len(frames), max(limit, len(ids)), len(ids)))  # [T, P, G]
     boundary = np.zeros_like(region)
     num_proposals = 0
     for i, frame in enumerate(frames):
-        prediction, truth, highest = _read_pair(video, frame, num_objects, protocol)
+        prediction, truth, highest = _read_pair(video, frame, ids, protocol)
         _check_ids(highest, limit, video, frame, protocol)
         num_proposals = max(num_proposals, highest)
         # one proposal more than there are: its row, of an empty mask, is that of all further ones
-        scores = pair_scores(prediction, truth, highest + 1, num_objects)
-        rows = np.minimum(np.arange(num_predictions), highest)
+        scores = pair_scores(prediction, truth, highest + 1, len(ids))
+        rows = np.minimum(np.arange(region.shape[1]), highest)
         region[i], boundary[i] = scores.region[rows], scores.boundary[rows]
     if protocol.match_proposals:
-        chosen = _assign(region, boundary, max(num_proposals, num_objects))
+        chosen = _assign(region, boundary, max(num_proposals, len(ids)))
     else:
-        chosen = range(num_objects)
-    return [ObjectScores(video.name, i + 1, frames, region[:, p, i], boundary[:, p, i]) for i, p in enumerate(chosen)]
+        chosen = [object_id - 1 for object_id in ids]
+    return [
+        ObjectScores(video.name, object_id, int(p) + 1, frames, region[:, p, i], boundary[:, p, i])
+        for i, (object_id, p) in enumerate(zip(ids, chosen, strict=True))
+    ]
 
 
 def statistics(per_frame: np.ndarray) -> tuple[float, float, float]:
@@ -188,16 +195,19 @@ def _frames_that_count(video: DavisVideo, protocol: DavisProtocol) -> range:
     return frames
 
 
-def _count_objects(video: DavisVideo) -> int:
-    first = video.truth.read(0)
-    return int(first[first != video.void_id].max(initial=0)) if video.void_id is not None else int(first.max())
+def _first_frame_ids(video: DavisVideo) -> list[int]:
+    present = np.unique(video.truth.read(0)).tolist()
+    return list(range(1, max((i for i in present if i != video.void_id), default=0) + 1))
 
 
 def _read_pair(
-    video: DavisVideo, frame: int, num_objects: int, protocol: DavisProtocol
+    video: DavisVideo, frame: int, object_ids: Sequence[int], protocol: DavisProtocol
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Prediction and truth of a frame, cleaned of void pixels and of objects that do not count; and the highest id
-    predicted anywhere."""
+    """Prediction and truth of a frame, and the highest id predicted anywhere.
+
+    The truth's objects are renumbered from 1 in the order of ``object_ids``, all else is 0; void pixels are 0 in the
+    prediction too where the protocol leaves them out.
+    """
     truth, prediction = video.truth.read(frame), video.prediction.read(frame)
     if truth.shape != prediction.shape:
         raise DataError(
@@ -206,12 +216,11 @@ def _read_pair(
             "truth"
         )
     highest = int(prediction.max(initial=0))
-    if video.void_id is not None:
-        void = truth == video.void_id
-        truth = np.where(void, 0, truth).astype(truth.dtype)
-        if protocol.use_void:
-            prediction = np.where(void, 0, prediction).astype(prediction.dtype)
-    return prediction, np.where(truth > num_objects, 0, truth).astype(truth.dtype), highest
+    if video.void_id is not None and protocol.use_void:
+        prediction = prediction * (truth != video.void_id)
+    numbers = np.zeros(1 + max(int(truth.max(initial=0)), *object_ids, 0), dtype=np.uint16)
+    numbers[list(object_ids)] = np.arange(1, len(object_ids) + 1)
+    return prediction, numbers[truth], highest
 
 
 def _check_ids(highest: int, limit: int, video: DavisVideo, frame: int, protocol: DavisProtocol) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -61,20 +61,20 @@ class PngIdMaps:
 
 @dataclass(frozen=True)
 class PaintedIdMaps:
-    """Tracks in memory as id maps: track i (from 1) paints its masks in its id, later tracks over earlier ones."""
+    """Tracks in memory as id maps: each paints its masks (counts or None, one per frame) in its id, in their order."""
 
     height: int
     width: int
     num_frames: int
-    tracks: Sequence[Sequence[str | None]]
+    tracks: Mapping[int, Sequence[str | None]]
 
     def __len__(self) -> int:
         return self.num_frames
 
     def read(self, frame: int) -> np.ndarray:
-        """The id map of a frame, [H, W] uint16."""
-        id_map = np.zeros((self.height, self.width), dtype=np.uint16)
-        for track_id, segmentations in enumerate(self.tracks, start=1):
+        """The id map of a frame, [H, W] uint32."""
+        id_map = np.zeros((self.height, self.width), dtype=np.uint32)
+        for track_id, segmentations in self.tracks.items():
             if segmentations[frame]:
                 rle = {"size": [self.height, self.width], "counts": segmentations[frame].encode("ascii")}
                 id_map[coco_mask.decode(rle) != 0] = track_id

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from stemseg.evaluation.clear_mots import MATCH_IOU, ClassFrame, ClearCounts, count_matches
 from stemseg.evaluation.hota import HotaSums, sum_hota
 from stemseg.evaluation.mask_overlap import mask_areas, mask_intersections
-from stemseg.evaluation.mots_files import IGNORE_CLASS, MOTS_CLASSES, MotsObject, MotsSequence
+from stemseg.evaluation.mots_files import IGNORE_CLASS, MOTS_CLASSES, MotsObject, MotsSequence, read_mots
 from stemseg.evaluation.parallel import run_jobs
 from stemseg.evaluation.tables import Cell, MetricTable
 from stemseg.utils.errors import DataError
@@ -23,11 +25,31 @@ _IGNORED_SHARE = 0.5  # a result with more of its area than this inside the igno
 
 @dataclass(frozen=True)
 class MotsPair:
-    """A sequence's ground truth and results. Frames count from 0 to ``last_frame``; None: to the last with a mask."""
+    """A sequence's ground truth and results. Frames count from 0 to ``last_frame``; None: to the last with a mask.
+
+    A path in place of a sequence is read when it is needed: by the process that evaluates it.
+    """
+
+    name: str
+    truth: MotsSequence | Path
+    result: MotsSequence | Path
+    last_frame: int | None = None
+
+    def load(self) -> LoadedPair:
+        """Both in memory, checked against each other; raises DataError as :func:`evaluate_mots` does."""
+        truth = self.truth if isinstance(self.truth, MotsSequence) else read_mots(self.truth)
+        result = self.result if isinstance(self.result, MotsSequence) else read_mots(self.result)
+        _check_pair(self.name, truth, result, self.last_frame)
+        last = max(truth.last_frame, result.last_frame) if self.last_frame is None else self.last_frame
+        return LoadedPair(truth, result, last)
+
+
+class LoadedPair(NamedTuple):
+    """A sequence's ground truth, its results, the number of the last frame that counts."""
 
     truth: MotsSequence
     result: MotsSequence
-    last_frame: int | None = None
+    last_frame: int
 
 
 @dataclass(frozen=True)
@@ -88,27 +110,28 @@ def evaluate_mots(pairs: Sequence[MotsPair], *, workers: int = 1, progress: str 
     Raises:
         DataError: where the sizes of results and ground truth differ, or results lie after the last frame.
     """
-    sizes = [len(pair.truth.frames) for pair in pairs]
-    scores = run_jobs(score_sequence, pairs, sizes=sizes, workers=workers, progress=progress)
-    return MotsReport({pair.truth.name: result for pair, result in zip(pairs, scores, strict=True)})
+    scores = run_jobs(score_sequence, pairs, sizes=[_size(p) for p in pairs], workers=workers, progress=progress)
+    return MotsReport({pair.name: result for pair, result in zip(pairs, scores, strict=True)})
 
 
 def score_sequence(pair: MotsPair) -> dict[str, MotsScores]:
     """The measures of one sequence, by class name; raises as :func:`evaluate_mots` does."""
-    _check_pair(pair)
+    loaded = pair.load()
     scores = {}
     for class_id, name in MOTS_CLASSES.items():
-        frames = class_frames(pair, class_id)
+        frames = class_frames(loaded, class_id)
         scores[name] = MotsScores(count_matches(frames), sum_hota(frames))
     return scores
 
 
-def class_frames(pair: MotsPair, class_id: int) -> list[ClassFrame]:
+def class_frames(pair: LoadedPair, class_id: int) -> list[ClassFrame]:
     """One class in each frame of a sequence, without the results that lie in the ignore region and match nothing."""
     truth, result = pair.truth, pair.result
-    last = max(truth.last_frame, result.last_frame) if pair.last_frame is None else pair.last_frame
     size = (truth.height or result.height, truth.width or result.width)
-    return [_class_frame(truth.frames.get(t, []), result.frames.get(t, []), class_id, size) for t in range(last + 1)]
+    return [
+        _class_frame(truth.frames.get(t, []), result.frames.get(t, []), class_id, size)
+        for t in range(pair.last_frame + 1)
+    ]
 
 
 def _class_frame(
@@ -131,15 +154,21 @@ def _class_frame(
     )
 
 
-def _check_pair(pair: MotsPair) -> None:
-    truth, result = pair.truth, pair.result
+def _size(pair: MotsPair) -> int:
+    """How much work a pair is, roughly."""
+    if isinstance(pair.result, Path):
+        return pair.result.stat().st_size if pair.result.is_file() else 0
+    return sum(map(len, pair.result.frames.values()))
+
+
+def _check_pair(name: str, truth: MotsSequence, result: MotsSequence, last_frame: int | None) -> None:
     if result.height and truth.height and (result.height, result.width) != (truth.height, truth.width):
         raise DataError(
-            f"sequence '{truth.name}': result masks are {result.height} x {result.width} (height x width), expected "
+            f"sequence '{name}': result masks are {result.height} x {result.width} (height x width), expected "
             f"{truth.height} x {truth.width} as in the ground truth"
         )
-    if pair.last_frame is not None and result.last_frame > pair.last_frame:
+    if last_frame is not None and result.last_frame > last_frame:
         raise DataError(
-            f"sequence '{truth.name}': the results reach frame {result.last_frame}, but the last frame is "
-            f"{pair.last_frame}; were they made for another sequence?"
+            f"sequence '{name}': the results reach frame {result.last_frame}, but the last frame is {last_frame}; were "
+            "they made for another sequence?"
         )

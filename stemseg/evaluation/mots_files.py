@@ -49,6 +49,11 @@ class MotsSequence:
         return max(self.frames, default=-1)
 
 
+def read_mots(path: str | Path) -> MotsSequence:
+    """:func:`read_mots_pngs` of a folder, :func:`read_mots_txt` of anything else."""
+    return read_mots_pngs(path) if Path(path).is_dir() else read_mots_txt(path)
+
+
 def read_mots_txt(path: str | Path) -> MotsSequence:
     """The sequence of a txt file, named like it.
 
@@ -152,17 +157,17 @@ def _only_size(sizes: dict[tuple[int, int], int], path: Path) -> tuple[int, int]
 def _checked(sequence: MotsSequence, where: str) -> MotsSequence:
     """The sequence, if its masks are whole, each track has one mask a frame, and no two masks share a pixel."""
     size = (sequence.height, sequence.width)
+    try:
+        check_rle_sizes([item.counts for objects in sequence.frames.values() for item in objects], *size)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     for number, objects in sequence.frames.items():
-        counts = [item.counts for item in objects]
-        try:
-            check_rle_sizes(counts, *size)
-        except DataError as error:
-            raise DataError(f"{where}, frame {number}: {error}") from None
-        _check_distinct(objects, counts, size, f"{where}, frame {number}")
+        _check_distinct(objects, size, f"{where}, frame {number}")
     return sequence
 
 
-def _check_distinct(objects: Sequence[MotsObject], counts: Sequence[str], size: tuple[int, int], where: str) -> None:
+def _check_distinct(objects: Sequence[MotsObject], size: tuple[int, int], where: str) -> None:
+    counts = [item.counts for item in objects]
     ids = [item.track_id for item in objects]
     if len(set(ids)) < len(ids):
         raise DataError(f"{where}: track {max(ids, key=ids.count)} has two masks, expected one at most")

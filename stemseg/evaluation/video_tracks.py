@@ -80,8 +80,9 @@ def painted_videos(results: Sequence[VideoTracks], ground_truth: GroundTruth) ->
     videos = []
     for video in ground_truth.videos:
         size = (video.height, video.width, len(video))
-        objects = [track.segmentations for track in video.tracks if not track.is_crowd]
-        proposals = [track.segmentations for track in by_id[video.id].tracks[:MAX_PROPOSALS]]
+        objects = {track.instance_id: track.segmentations for track in video.tracks if not track.is_crowd}
+        ranked = by_id[video.id].tracks[:MAX_PROPOSALS]
+        proposals = {rank: track.segmentations for rank, track in enumerate(ranked, start=1)}
         truth, prediction = PaintedIdMaps(*size, objects), PaintedIdMaps(*size, proposals)
-        videos.append(DavisVideo(video.id, truth, prediction, num_objects=len(objects), void_id=None))
+        videos.append(DavisVideo(video.id, truth, prediction, object_ids=list(objects), void_id=None))
     return videos

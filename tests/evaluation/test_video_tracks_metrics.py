@@ -48,7 +48,7 @@ def test_perfect_tracks_score_one_everywhere():
     assert scalars["AP"] == pytest.approx(1.0)
     assert scalars["AR1"] == scalars["J&F-Mean"] == scalars["J-Recall"] == 1.0
     assert scalars["J-Decay"] == 0.0
-    assert [scores.name for scores in metrics.davis.objects] == ["3_1", "3_2"]
+    assert [scores.name for scores in metrics.davis.objects] == ["3_1", "3_7"]
 
 
 def test_wrong_class_costs_ap_only():
