@@ -54,7 +54,7 @@ def test_outputs_equal_the_published_implementation(config, num_frames):
     config = config.replace("davis_2", "davis_1")  # the same heads, so the same weights
     embedding_head, seediness_head, semantic_head = (build_filled(name, config, num_frames) for name in BUILDERS)
     with torch.no_grad():
-        for time_scale in (1, 0.1):
+        for time_scale in (1, 0.1) if num_frames == 8 else (1,):
             embedding_head.time_scale.fill_(time_scale)
             maps = torch.cat([x for x in embedding_head(features) if x is not None], dim=1)
             assert relative_difference(maps, golden[f"embedding_head|time_scale={time_scale}"]) < 1e-5

@@ -37,9 +37,8 @@ def test_many_masks_equal_one_at_a_time():
     logits = torch.randn(6, 40, generator=generator)
     labels = (torch.rand(6, 40, generator=generator) < torch.linspace(0, 1, 6)[:, None]).to(torch.uint8)
     losses = lovasz_hinge(logits, labels)
-    assert losses.tolist() == pytest.approx(
-        [float(naive_hinge(*pair)) for pair in zip(logits.double(), labels)], abs=1e-5
-    )
+    expected = [naive_hinge(*pair).item() for pair in zip(logits.double(), labels, strict=True)]
+    assert losses.tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_pixels_left_out_of_the_sort_would_not_have_counted():
@@ -54,7 +53,7 @@ def test_pixels_left_out_of_the_sort_would_not_have_counted():
     (gradient,) = torch.autograd.grad(losses.sum(), logits)
     (reference,) = torch.autograd.grad(expected.sum(), logits)
     assert torch.allclose(gradient, reference, atol=1e-6)
-    assert (gradient == 0).sum() > 40
+    assert (gradient == 0).sum() > 20
 
 
 def test_a_perfect_prediction_costs_nothing_and_its_opposite_most():
