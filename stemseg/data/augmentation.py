@@ -52,7 +52,7 @@ class FrameAugmenter:
     def __call__(self, frame: Frame, rng: np.random.Generator) -> Frame:
         """A changed copy of ``frame``; ``rng`` decides how."""
         warped = warp_frame(frame, self.sample_homography(*frame.image.shape[:2], rng))
-        return Frame(self._photometric_changed(warped.image, rng), warped.ids, warped.ignore, warped.valid)
+        return Frame(self.change_colours(warped.image, rng), warped.ids, warped.ignore, warped.valid)
 
     def sample_homography(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         """A random matrix [3, 3] that takes pixel positions (x, y, 1) of the image to those of the warped one."""
@@ -66,7 +66,8 @@ class FrameAugmenter:
         perspective = cv2.getPerspectiveTransform(moved.astype(np.float32), corners)
         return perspective @ np.vstack([rotation, (0, 0, 1)])
 
-    def _photometric_changed(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def change_colours(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Random brightness, hue and saturation, and sometimes motion blur, of [H, W, 3] uint8."""
         self._photometric.seed_(int(rng.integers(2**31)))
         return self._photometric(image=image)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 
 from stemseg.data.masks import resize_mask_into
 from stemseg.data.preprocessing import ImagePreprocessor
-from stemseg.data.raw_clip import Frame, RawClip
+from stemseg.data.raw_clip import RawClip
 from stemseg.structures.clip import Clip, ClipTargets
 
 
@@ -26,7 +25,7 @@ def prepare_clip(clip: RawClip, preprocessor: ImagePreprocessor) -> Clip:
     ignore = np.zeros((num_frames, height, width), dtype=np.uint8)
     visible = np.zeros(num_instances, dtype=bool)
     for t, frame in enumerate(clip.frames):
-        _prepare_image(frame, preprocessor, frames[t])
+        preprocessor.write(frame.image, frames[t], frame.valid)
         for instance in frame.ids.places:
             visible[instance] |= resize_mask_into(frame.ids.mask(instance), masks[instance, t])
         if frame.ignore is not None:
@@ -35,10 +34,3 @@ def prepare_clip(clip: RawClip, preprocessor: ImagePreprocessor) -> Clip:
     kept_masks = masks if visible.all() else masks[visible]
     targets = ClipTargets(*(torch.from_numpy(array) for array in (kept_masks, categories, ignore)))
     return Clip(torch.from_numpy(frames), targets, clip.name)
-
-
-def _prepare_image(frame: Frame, preprocessor: ImagePreprocessor, output: np.ndarray) -> None:
-    preprocessor.write(frame.image, output)
-    if frame.valid is not None:
-        valid = cv2.resize(frame.valid, output.shape[:0:-1], interpolation=cv2.INTER_NEAREST)
-        output *= valid

@@ -74,19 +74,19 @@ def pack_masks(masks: Iterable[tuple[int, np.ndarray]], height: int, width: int)
         box = mask_box(mask)
         if box is None:
             continue
-        inside = mask[box].astype(bool)
+        inside = np.ascontiguousarray(mask[box])
         index = _first_free_layer(layers, used, box, inside)
         if index == len(layers):
             layers.append(np.zeros((height, width), dtype=np.uint8))
             used.append(0)
         used[index] += 1
-        layers[index][box][inside] = used[index]
+        layers[index][box] += inside * np.uint8(used[index])  # nothing stands there yet
         places[instance] = Place(index, used[index])
     return IdMap(height, width, tuple(layers), places)
 
 
 def _first_free_layer(layers: list[np.ndarray], used: list[int], box: tuple[slice, slice], inside: np.ndarray) -> int:
     for index, layer in enumerate(layers):
-        if used[index] < _VALUES_PER_LAYER and not layer[box][inside].any():
+        if used[index] < _VALUES_PER_LAYER and not np.logical_and(layer[box], inside).any():
             return index
     return len(layers)

@@ -27,7 +27,10 @@ def decode_mask(counts: str, size: tuple[int, int], where: str) -> np.ndarray:
 
 def mask_box(mask: np.ndarray) -> tuple[slice, slice] | None:
     """The smallest rows and columns that hold every non-zero pixel; None where there is none."""
-    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask))
+    if mask.flags.c_contiguous:
+        x, y, width, height = cv2.boundingRect(mask)
+    else:  # decoded RLEs are stored column by column; turning the box is cheaper than turning the mask
+        y, x, height, width = cv2.boundingRect(np.ascontiguousarray(mask.T))
     return (slice(y, y + height), slice(x, x + width)) if width else None
 
 

@@ -85,12 +85,17 @@ class ImagePreprocessor:
         self.write(image, output)
         return torch.from_numpy(output)
 
-    def write(self, image: np.ndarray, output: np.ndarray) -> None:
-        """Prepare one image into ``output`` [3, h, w] float32, whose size is the target size."""
+    def write(self, image: np.ndarray, output: np.ndarray, valid: np.ndarray | None = None) -> None:
+        """Prepare one image into ``output`` [3, h, w] float32, whose size is the target size.
+
+        Where ``valid`` [H, W] is 0, the image counts as zero after normalisation, as padding does.
+        """
         size = (output.shape[2], output.shape[1])
         for source, plane in enumerate(cv2.split(image)):
             # normalising first changes nothing, interpolation is linear; it is cheaper on the smaller, byte-sized image
             normalised = cv2.LUT(plane, self._tables[source])
+            if valid is not None:
+                normalised *= valid
             cv2.resize(normalised, size, dst=output[self._output_channel[source]], interpolation=cv2.INTER_LINEAR)
 
     def restore(self, frames: Tensor) -> np.ndarray:

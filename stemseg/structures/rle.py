@@ -39,26 +39,24 @@ def rle_run_lengths(counts: str) -> list[int]:
     Raises:
         DataError: where the text ends within a number, holds foreign characters or makes a run negative.
     """
-    runs: list[int] = []
-    position, length = 0, len(counts)
-    while position < length:
-        value, shift, more = 0, 0, True
-        while more:
-            if position >= length:
-                raise DataError(f"RLE counts '{_shorten(counts)}' end within a number")
-            group = ord(counts[position]) - 48
-            if not 0 <= group < 64:
-                raise DataError(f"RLE counts '{_shorten(counts)}' hold the character {counts[position]!r}")
-            value |= (group & 0x1F) << shift
-            more = bool(group & 0x20)
-            position += 1
-            shift += 5
-            if not more and group & 0x10:
-                value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        if runs[-1] < 0:
-            raise DataError(f"RLE counts '{_shorten(counts)}' hold a negative run")
-    return runs
+    groups = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
+    foreign = np.nonzero((groups < 0) | (groups >= 64))[0]
+    if len(foreign):
+        raise DataError(f"RLE counts '{_shorten(counts)}' hold the character {counts[foreign[0]]!r}")
+    is_last = (groups & 0x20) == 0  # of its number
+    if len(groups) and not is_last[-1]:
+        raise DataError(f"RLE counts '{_shorten(counts)}' end within a number")
+    ends = np.nonzero(is_last)[0]
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    lengths = ends - starts + 1  # groups of each number
+    shifts = 5 * (np.arange(len(groups)) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((groups & 0x1F) << shifts, starts) if len(ends) else groups
+    runs = runs - ((groups[ends] & 0x10) > 0) * (1 << 5 * lengths)  # the last group's highest bit is the sign
+    for first in (1, 2):  # undo the differences, foreground and background apart; the first run stands alone
+        runs[first::2] = np.cumsum(runs[first::2])
+    if (runs < 0).any():
+        raise DataError(f"RLE counts '{_shorten(counts)}' hold a negative run")
+    return runs.tolist()
 
 
 def check_rle_size(counts: str, height: int, width: int) -> None:
