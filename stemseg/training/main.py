@@ -74,7 +74,7 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
     start = StartFrom(options.restore_session, options.initial_ckpt, resume=not options.no_resume)
     start_session(state, store, start, cfg, is_main=process.is_main)
     if process.is_main:
-        record_config(cfg, directory)
+        record_config(cfg, directory, resumed=state.progress.iterations > 0)
 
     trainer = Trainer(
         state=state,

@@ -57,10 +57,10 @@ def start_session(
         store.set_aside(after=state.progress.iterations if source else -1)
 
 
-def record_config(cfg: Config, directory: Path) -> None:
-    """Write ``config.yaml`` into the run's directory; tell what changed against the one that is there."""
+def record_config(cfg: Config, directory: Path, *, resumed: bool) -> None:
+    """Write ``config.yaml`` into the run's directory; tell what changed since a ``resumed`` run wrote its own."""
     path = directory / CONFIG_NAME
-    if path.is_file():
+    if resumed and path.is_file():
         before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         for change in config_changes(before, cfg.to_dict()):
             _logger.warning("the configuration changed since this run began: %s", change)
