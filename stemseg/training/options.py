@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -71,7 +70,8 @@ def launch_on_all_gpus(options: argparse.Namespace, cfg: Config) -> None:
     if not options.allow_multigpu or "RANK" in os.environ:
         return
     micro_batches = cfg.TRAINING.BATCH_SIZE // cfg.TRAINING.MAX_SAMPLES_PER_GPU
-    count = math.gcd(torch.cuda.device_count(), micro_batches)  # a batch is shared evenly
+    # a batch must be shared evenly
+    count = max((k for k in range(1, torch.cuda.device_count() + 1) if micro_batches % k == 0), default=1)
     if count > 1:
         command = torchrun_command(count, sys.argv)
         os.execv(command[0], command)

@@ -1,0 +1,63 @@
+"""The command line of training."""
+
+import sys
+
+import pytest
+import torch
+
+from stemseg.config import load_config
+from stemseg.training import options as options_module
+from stemseg.training.options import config_source, launch_on_all_gpus, parse_options, torchrun_command
+from stemseg.utils.errors import ConfigError
+
+PUBLISHED = (
+    "--model_dir x --cfg davis_1 --no_resume --allow_multigpu --display_interval 1 --summary_interval 2 "
+    "--save_interval 3 --num_cpu_workers 4 --ckpts_to_keep 5 --log_level debug"
+)
+
+
+def test_published_flags_are_understood():
+    options = parse_options([*PUBLISHED.split(), "--restore_session", "a.pth"])
+    assert (options.save_interval, options.num_cpu_workers, options.ckpts_to_keep) == (3, 4, 5)
+    assert str(parse_options(["--model_dir", "x", "--initial_ckpt", "b.pth"]).initial_ckpt) == "b.pth"
+
+
+def test_overrides_accumulate():
+    options = parse_options(["--model_dir", "x", "--set", "A=1", "B=2", "--cfg", "davis_1", "--set", "C=3"])
+    assert options.set == ["A=1", "B=2", "C=3"]
+
+
+@pytest.mark.parametrize("wrong", [["--save_interval", "-1"], ["--restore_session", "a", "--initial_ckpt", "b"]])
+def test_impossible_options_are_refused(wrong, capsys):
+    with pytest.raises(SystemExit):
+        parse_options(["--model_dir", "x", *wrong])
+    assert "expected 0 or more" in capsys.readouterr().err or "restore_session" in wrong[0]
+
+
+def test_configuration_comes_from_beside_the_checkpoint():
+    options = parse_options(["--model_dir", "x", "--restore_session", "run/000004.pth"])
+    assert str(config_source(options)) == "run/config.yaml"
+    with pytest.raises(ConfigError, match="--cfg davis_1"):
+        config_source(parse_options(["--model_dir", "x"]))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "batch_size", "processes"), [(8, 4, 4), (2, 4, 2), (3, 4, 2), (1, 4, None), (0, 4, None)]
+)
+def test_all_gpus_that_share_a_batch_evenly_are_used(monkeypatch, gpus, batch_size, processes):
+    launched = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(options_module.os, "execv", lambda path, command: launched.append(command))
+    monkeypatch.setattr(sys, "argv", ["main.py", "--allow_multigpu"])
+    monkeypatch.delenv("RANK", raising=False)
+    cfg = load_config(None, [f"TRAINING.BATCH_SIZE={batch_size}"])
+    launch_on_all_gpus(parse_options(["--model_dir", "x", "--allow_multigpu"]), cfg)
+    launch_on_all_gpus(parse_options(["--model_dir", "x"]), cfg)  # without the flag: never
+    assert launched == ([] if processes is None else [torchrun_command(processes, sys.argv)])
+
+
+def test_a_process_of_torchrun_launches_nothing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(options_module.os, "execv", lambda *a: pytest.fail("launched"))
+    launch_on_all_gpus(parse_options(["--model_dir", "x", "--allow_multigpu"]), load_config(None))
