@@ -43,6 +43,11 @@ class FrameSource(ABC):
         self.sequence_id = sequence_id
         self.description = description
 
+    @property
+    def frames_per_second(self) -> float | None:
+        """The frame rate, where the video has one."""
+        return None
+
     @abstractmethod
     def readers(self) -> Iterator[FrameReader]:
         """A function per frame, in order, that reads the frame. Different frames' readers may run at the same time."""

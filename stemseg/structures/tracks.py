@@ -27,14 +27,14 @@ class VideoTracks:
     """All tracks of one video, best ranked first.
 
     Attributes:
-        sequence_id: the sequence's id in the annotation file, or the stem of a user's own video.
+        sequence_id: the sequence's id as it stands in the annotation file, or the stem of a user's own video.
         height, width: original image size in pixels.
         num_frames: length of the video.
         frame_names: name of each frame without extension ("00000"), one per frame.
         tracks: ranked tracks; may be empty.
     """
 
-    sequence_id: str
+    sequence_id: str | int
     height: int
     width: int
     num_frames: int

@@ -1,0 +1,138 @@
+"""What a run of inference works on, a dataset's sequences or a user's own video, and the formats of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stemseg.config import Config
+from stemseg.data.catalog import open_videos
+from stemseg.data.categories import load_category_space
+from stemseg.inference.frame_sources import FrameSource, open_path, open_sequence
+from stemseg.inference.segmenter import DATA_SECTIONS
+from stemseg.inference.writers.davis import MAX_TRACKS, DavisWriter
+from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
+from stemseg.inference.writers.writer import ResultWriter
+from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
+from stemseg.utils.errors import ConfigError
+
+_SHOWN_NAMES = 20
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A value of ``--dataset``.
+
+    Attributes:
+        catalog_name: its name in data/catalog.py.
+        section: its section of DATA.
+        config: configuration of a checkpoint that has no config.yaml beside it; None where there is no published one.
+        formats: names of the formats that results are written in.
+    """
+
+    catalog_name: str
+    section: str
+    config: str | None
+    formats: tuple[str, ...]
+
+
+DATASETS = {
+    "davis": Dataset("davis", "DAVIS", "davis_2", ("davis",)),
+    "ytvis": Dataset("youtube_vis", "YOUTUBE_VIS", "youtube_vis", ("youtube_vis",)),
+    "ytvis21": Dataset("youtube_vis_2021", "YOUTUBE_VIS", "youtube_vis", ("youtube_vis",)),
+    "ovis": Dataset("ovis", "OVIS", "ovis_hevis", ("youtube_vis",)),
+    "kittimots": Dataset("kitti_mots", "KITTI_MOTS", "kitti_mots_2", ("kitti_mots",)),
+    "custom": Dataset("custom", "CUSTOM", None, ("davis", "youtube_vis")),
+}
+OWN_VIDEO_FORMATS = ("davis", "youtube_vis")
+
+
+@dataclass(frozen=True)
+class InputVideos:
+    """The videos of a run.
+
+    Attributes:
+        sources: one for each video.
+        category_names: name of each category id that results may have; empty for a class-agnostic model.
+        origin: where they come from, as it stands in the run's settings.
+    """
+
+    sources: list[FrameSource]
+    category_names: dict[int, str]
+    origin: str
+
+
+def open_dataset(name: str, split: str, cfg: Config, wanted: Sequence[str] = ()) -> InputVideos:
+    """The sequences of a dataset, all or those whose ids are ``wanted``.
+
+    Raises:
+        ConfigError: where a wanted sequence does not exist.
+        DataError: where the dataset is not there.
+    """
+    annotations, image_dir = open_videos(DATASETS[name].catalog_name, split, cfg)
+    sequences = annotations.sequences
+    if wanted:
+        ids = {str(sequence.id) for sequence in sequences}
+        missing = [sequence_id for sequence_id in wanted if sequence_id not in ids]
+        if missing:
+            raise ConfigError(
+                f"--seqs: {annotations.source} has no sequence {', '.join(missing)}; it has {_shorten(sorted(ids))}"
+            )
+        sequences = [sequence for sequence in sequences if str(sequence.id) in wanted]
+    names = {} if cfg.INPUT.NUM_CLASSES == 2 else dict(annotations.category_labels)
+    sources = [open_sequence(sequence, image_dir) for sequence in sequences]
+    return InputVideos(sources, names, str(annotations.source.resolve()))
+
+
+def open_own_video(path: Path, cfg: Config) -> InputVideos:
+    """A video file or an image folder; categories are named where the model was trained on a public dataset."""
+    mode = cfg.TRAINING.MODE
+    has_names = cfg.INPUT.NUM_CLASSES > 2 and mode != "custom"
+    names = dict(load_category_space(mode).names) if has_names else {}
+    return InputVideos([open_path(path)], names, str(path.resolve()))
+
+
+def data_section(dataset: str | None, cfg: Config) -> str:
+    """The section of DATA that holds the rules for a dataset, or for a user's own video (None)."""
+    return DATA_SECTIONS[cfg.TRAINING.MODE] if dataset is None else DATASETS[dataset].section
+
+
+def build_writers(cfg: Config, dataset: str | None, output_dir: Path) -> list[ResultWriter]:
+    """A writer for each format of a dataset's results, or of a user's own video (None).
+
+    Raises:
+        ConfigError: where a format can't hold as many tracks as the configuration keeps.
+    """
+    formats = OWN_VIDEO_FORMATS if dataset is None else DATASETS[dataset].formats
+    section = data_section(dataset, cfg)
+    if "davis" in formats and cfg.DATA[section].MAX_INFERENCE_TRACKS > MAX_TRACKS:
+        raise ConfigError(
+            f"'DATA.{section}.MAX_INFERENCE_TRACKS' is {cfg.DATA[section].MAX_INFERENCE_TRACKS}, but the palette PNGs "
+            f"of these results hold at most {MAX_TRACKS} tracks; give --max_tracks {MAX_TRACKS}"
+        )
+    makers: dict[str, Callable[[], ResultWriter]] = {
+        "davis": lambda: DavisWriter(output_dir),
+        "youtube_vis": lambda: YouTubeVisWriter(output_dir),
+        "kitti_mots": lambda: KittiMotsWriter(output_dir, build_track_filters(cfg)),
+    }
+    return [makers[name]() for name in formats]
+
+
+def build_track_filters(cfg: Config) -> dict[int, TrackFilter]:
+    """The filters of KITTI-MOTS results by class: car 1, pedestrian 2; none where they are switched off."""
+    rules = cfg.DATA.KITTI_MOTS
+    if not rules.FILTER_RESULTS:
+        return {}
+    values = (
+        rules.FILTER_MIN_AREA, rules.FILTER_MIN_BOX_FILL, rules.FILTER_MIN_TRACK_LENGTH, rules.FILTER_MAX_GAP_RATIO,
+    )  # fmt: skip
+    return {
+        category: TrackFilter(min_area=area, min_box_fill=fill, min_length=length, max_gap_ratio=gap)
+        for category, (area, fill, length, gap) in enumerate(zip(*values, strict=True), start=1)
+    }
+
+
+def _shorten(names: Sequence[str]) -> str:
+    rest = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {rest} more" if rest > 0 else "")

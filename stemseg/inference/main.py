@@ -1,0 +1,103 @@
+"""Segment videos: ``python stemseg/inference/main.py CHECKPOINT --dataset NAME``, or ``--input VIDEO_OR_FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: import the package of this clone, not what lies beside this file
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import torch
+
+from stemseg.config import Config
+from stemseg.inference.inputs import build_writers, data_section, open_dataset, open_own_video
+from stemseg.inference.job import InferenceJob
+from stemseg.inference.options import load_run_config, output_directory, parse_options, run_settings
+from stemseg.inference.overlays import OverlayWriter
+from stemseg.inference.result_folder import ResultFolder, hash_file
+from stemseg.inference.segmenter import VideoSegmenter, build_segmenter
+from stemseg.modeling.network import build_network
+from stemseg.modeling.weights import load_model_weights
+from stemseg.utils import distributed
+from stemseg.utils.errors import CheckpointError, StemsegError
+
+_logger = logging.getLogger("stemseg.inference")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = parse_options(arguments)
+    level = "INFO" if distributed.is_main() else "ERROR"
+    logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
+    try:
+        segment(options)
+    except StemsegError as error:
+        _logger.error("%s: %s", type(error).__name__, error)
+        return 1
+    except KeyboardInterrupt:
+        _logger.warning("interrupted; finished sequences are kept, the same command goes on")
+        return 130
+    finally:
+        distributed.shutdown()
+    return 0
+
+
+def segment(options: argparse.Namespace) -> None:
+    """Segment what the options ask for and write its results."""
+    if not options.checkpoint.is_file():
+        raise CheckpointError(f"weights file {options.checkpoint} does not exist")
+    cfg = load_run_config(options)
+    device = distributed.choose_device(options.device)
+    process = distributed.initialize(device)
+    if options.dataset is None:
+        videos = open_own_video(options.input, cfg)
+    else:
+        videos = open_dataset(options.dataset, options.split, cfg, options.seqs)
+
+    folder = ResultFolder(output_directory(options))
+    writers = build_writers(cfg, options.dataset, folder.path)
+    if process.is_main:
+        settings = run_settings(options, cfg, videos.origin, hash_file(options.checkpoint))
+        folder.open(settings, overwrite=options.overwrite)
+    distributed.barrier()  # the others must not look before stale results are gone
+
+    job = InferenceJob(
+        sources=videos.sources,
+        folder=folder,
+        new_segmenter=lambda: load_segmenter(options, cfg, device),
+        writers=writers,
+        overlays=OverlayWriter(folder.path, videos.category_names) if options.save_vis else None,
+        process=process,
+        num_workers=options.num_cpu_workers,
+    )
+    report(job.run(), folder.path)
+
+
+def load_segmenter(options: argparse.Namespace, cfg: Config, device: torch.device) -> VideoSegmenter:
+    """The network of the checkpoint, ready to segment."""
+    network = build_network(cfg)
+    load_model_weights(network, options.checkpoint)
+    return build_segmenter(
+        cfg,
+        network,
+        device=device,
+        section=data_section(options.dataset, cfg),
+        clustering_device=distributed.choose_device(options.clustering_device) if options.clustering_device else None,
+        num_workers=options.num_cpu_workers,
+    )
+
+
+def report(seconds: Mapping[str, float], output_dir: Path) -> None:
+    """Say where the time went, and where the results are."""
+    total = sum(seconds.values())
+    for stage, spent in seconds.items():
+        _logger.info("%-10s %8.1f s  %3.0f %%", stage, spent, 100 * spent / max(total, 1e-9))
+    _logger.info("results are in %s", output_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The output folder of a run: finished sequences, so that an interrupted run goes on, and how they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from stemseg.structures.tracks import Track, VideoTracks
+from stemseg.utils.errors import ConfigError, DataError
+
+_SHOWN_DIFFERENCES = 5
+_MADE_FROM_SETTINGS = ("sequences", "results", "overlays")
+
+
+class ResultFolder:
+    """Keeps the tracks of each finished sequence in a file of its own, ``sequences/<id>.json``.
+
+    ``settings.json`` holds everything that the tracks depend on; a run with other settings is refused.
+
+    Args:
+        path: of the folder; made where it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._settings_file = path / "settings.json"
+        self._sequences = path / "sequences"
+
+    def open(self, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """Make the folder ready for a run with these settings (nested mappings of plain values).
+
+        Args:
+            overwrite: throw away what an earlier run left here.
+
+        Raises:
+            ConfigError: where the folder holds sequences that were made with other settings; names the differences.
+        """
+        settings = json.loads(json.dumps(settings))
+        known = self._read_settings()
+        differences = [] if known is None else _differences(known, settings)
+        if differences and not overwrite and any(self._sequences.glob("*.json")):
+            raise ConfigError(
+                f"{self.path} holds results that were made with other settings: {'; '.join(differences)}. Give another "
+                "--output_dir, or --overwrite to replace them"
+            )
+        if known is not None and (overwrite or differences):
+            for name in _MADE_FROM_SETTINGS:
+                shutil.rmtree(self.path / name, ignore_errors=True)
+        self._sequences.mkdir(parents=True, exist_ok=True)
+        write_text(self._settings_file, json.dumps(settings, indent=1))
+
+    def has(self, sequence_id: str | int) -> bool:
+        """Whether a sequence is finished."""
+        return self._file(sequence_id).is_file()
+
+    def save(self, tracks: VideoTracks) -> None:
+        """Mark a sequence as finished. The file is there in full, or not at all."""
+        write_text(self._file(tracks.sequence_id), json.dumps(asdict(tracks)))
+
+    def load(self, sequence_id: str | int) -> VideoTracks:
+        """The tracks of a finished sequence.
+
+        Raises:
+            DataError: where its file is damaged.
+        """
+        path = self._file(sequence_id)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return VideoTracks(**{**content, "tracks": [Track(**track) for track in content["tracks"]]})
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path} is not a result of this version: {error}; delete it to segment it anew") from error
+
+    def _file(self, sequence_id: str | int) -> Path:
+        return self._sequences / f"{file_name(sequence_id)}.json"
+
+    def _read_settings(self) -> dict[str, Any] | None:
+        try:
+            return json.loads(self._settings_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+
+def file_name(sequence_id: str | int) -> str:
+    """A sequence's id as the name of a file or folder; usual ids stay as they are."""
+    return quote(str(sequence_id), safe=" ")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or, until then, what was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Texts that name each value that differs, the first few in full."""
+    flat_old, flat_new = _flatten(old), _flatten(new)
+    keys = [key for key in {**flat_old, **flat_new} if flat_old.get(key) != flat_new.get(key)]
+    texts = [f"{key} was {flat_old.get(key)}, is {flat_new.get(key)}" for key in keys[:_SHOWN_DIFFERENCES]]
+    rest = len(keys) - len(texts)
+    return [*texts, f"and {rest} more"] if rest > 0 else texts
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

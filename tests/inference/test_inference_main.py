@@ -1,0 +1,226 @@
+"""Inference from the command line, on a tiny network and tiny videos, from weights file to result files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stemseg.config import load_config
+from stemseg.inference import job as job_module
+from stemseg.inference import main as inference_main
+from stemseg.inference.frame_sources import FrameSource, open_path
+from stemseg.inference.inputs import build_track_filters
+from stemseg.inference.job import share_of
+from stemseg.inference.options import load_run_config, output_directory, parse_options
+from stemseg.inference.segmenter import VideoSegmenter, segment_video
+from stemseg.modeling.network import build_network
+from stemseg.structures.annotations import VideoSequence, save_video_annotations
+from stemseg.structures.tracks import VideoTracks
+from stemseg.utils.distributed import ProcessInfo
+from stemseg.utils.drawing import VideoWriter
+from stemseg.utils.errors import ConfigError
+
+SMALL = [
+    "INPUT.MIN_DIM=64", "INPUT.MAX_DIM=96", "INPUT.NUM_FRAMES=4", "INPUT.NUM_CLASSES=3", "TRAINING.MODE=custom",
+    "DATA.MIX={custom: 1.0}", "MODEL.USE_SEEDINESS_HEAD=false", "MODEL.USE_SEMSEG_HEAD=true",
+    "MODEL.BACKBONE.TYPE=R-14-FPN", "MODEL.BACKBONE.NORM=group", "MODEL.BACKBONE.NORM_GROUPS=4",
+    "MODEL.BACKBONE.FREEZE_AT_STAGE=0", "MODEL.RESNETS.STEM_OUT_CHANNELS=8", "MODEL.RESNETS.RES2_OUT_CHANNELS=16",
+    "MODEL.RESNETS.WIDTH_PER_GROUP=4", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=16",
+    "DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=2",
+    *(f"MODEL.{decoder}.{key}" for decoder in ("EMBEDDINGS", "SEMSEG")
+      for key in ("INTER_CHANNELS=[8, 8, 8, 8]", "GN_NUM_GROUPS=4")),
+    "CLUSTERING.MIN_SEEDINESS_PROB=0.1",
+]  # fmt: skip
+LENGTHS = {"one": 6, "two": 3, "three": 9}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A checkpoint with its configuration, and three videos with an annotation file."""
+    rng = np.random.default_rng(0)
+    sequences = []
+    for name, length in LENGTHS.items():
+        (tmp_path / "images" / name).mkdir(parents=True)
+        paths = [f"{name}/{t:05d}.jpg" for t in range(length)]
+        for path in paths:
+            coarse = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / "images" / path), cv2.resize(coarse, (80, 60), interpolation=cv2.INTER_CUBIC))
+        sequences.append(VideoSequence(name, 60, 80, paths))
+    save_video_annotations(tmp_path / "val.json", sequences, {1: "cat", 2: "dog"})
+    videos = [f"DATA.CUSTOM.VAL_JSON={tmp_path / 'val.json'}", f"DATA.CUSTOM.VAL_IMAGES={tmp_path / 'images'}"]
+    cfg = load_config(None, [*SMALL, *videos])
+    (tmp_path / "model").mkdir()
+    cfg.save(tmp_path / "model" / "config.yaml")
+    torch.manual_seed(0)
+    torch.save({"model": build_network(cfg).state_dict()}, tmp_path / "model" / "000001.pth")
+    return tmp_path
+
+
+def _run(workspace: Path, *arguments: str) -> int:
+    checkpoint = str(workspace / "model" / "000001.pth")
+    return inference_main.main([checkpoint, "--device", "cpu", "--num_cpu_workers", "1", *arguments])
+
+
+def _results(folder: Path) -> list[dict]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_dataset_is_segmented_into_every_format(workspace: Path) -> None:
+    assert _run(workspace, "--dataset", "custom", "--save_vis") == 0
+    output = workspace / "model" / "inference"
+    results = _results(output)
+    assert {result["video_id"] for result in results} == set(LENGTHS)
+    for result in results:
+        assert len(result["segmentations"]) == LENGTHS[result["video_id"]]
+        assert result["category_id"] in (1, 2)
+        assert 0 < result["score"] <= 1
+    for name, length in LENGTHS.items():
+        id_maps = [np.array(Image.open(output / "results" / name / f"{t:05d}.png")) for t in range(length)]
+        assert {id_map.shape for id_map in id_maps} == {(60, 80)}
+        pictures = sorted((output / "overlays" / name).iterdir())
+        assert len(pictures) == length
+        capture = cv2.VideoCapture(str(output / "overlays" / f"{name}.mp4"))
+        assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == length
+    assert not list(output.rglob("*.part*"))
+
+
+def test_an_interrupted_run_goes_on_and_does_nothing_twice(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, output = workspace / "whole", workspace / "out"
+    assert _run(workspace, "--dataset", "custom", "-o", str(whole)) == 0
+    segmented: list[str] = []
+    segment = VideoSegmenter.segment
+
+    def interrupted(self: VideoSegmenter, source: FrameSource, progress: object = None) -> VideoTracks:
+        if len(segmented) == 2:
+            raise KeyboardInterrupt
+        segmented.append(source.sequence_id)
+        return segment(self, source, progress)
+
+    monkeypatch.setattr(VideoSegmenter, "segment", interrupted)
+    assert _run(workspace, "--dataset", "custom", "-o", str(output)) == 130
+    assert segmented == ["one", "two"]
+    assert not (output / "results.json").exists()
+    segmented.clear()
+    assert _run(workspace, "--dataset", "custom", "-o", str(output)) == 0
+    assert segmented == ["three"]
+    assert (output / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+
+
+def test_a_changed_setting_is_refused_until_overwritten(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    assert _run(workspace, "--dataset", "custom") == 0
+    assert _run(workspace, "--dataset", "custom", "--max_tracks", "1") == 1
+    assert "max_tracks was 20, is 1" in capsys.readouterr().err
+    assert _run(workspace, "--dataset", "custom", "--max_tracks", "1", "--overwrite") == 0
+    assert len(_results(workspace / "model" / "inference")) == 3
+
+
+def test_sequences_can_be_chosen(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    assert _run(workspace, "--dataset", "custom", "--seqs", "two") == 0
+    assert {result["video_id"] for result in _results(workspace / "model" / "inference")} == {"two"}
+    assert _run(workspace, "--dataset", "custom", "--seqs", "four") == 1
+    assert "has no sequence four; it has one, three, two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["folder", "video"])
+def test_a_video_of_ones_own_is_segmented(workspace: Path, kind: str) -> None:
+    path = workspace / "images" / "three"
+    if kind == "video":
+        frames, path = sorted(path.iterdir()), workspace / "mine.mp4"
+        with VideoWriter(path) as writer:
+            for frame in frames:
+                writer.write(cv2.imread(str(frame)))
+    assert _run(workspace, "--input", str(path), "--resize_embeddings", "--amp", "none") == 0
+    output = workspace / "model" / "inference"
+    assert {result["video_id"] for result in _results(output)} == {path.stem}
+    assert len(list((output / "results" / path.stem).iterdir())) == 9
+
+
+def test_an_unreadable_frame_is_named(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    (workspace / "images" / "two" / "00001.jpg").write_bytes(b"broken")
+    assert _run(workspace, "--dataset", "custom") == 1
+    assert "sequence 'two', frame 1" in capsys.readouterr().err
+
+
+def test_a_missing_configuration_is_explained(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    (workspace / "model" / "config.yaml").unlink()
+    assert _run(workspace, "--input", str(workspace / "images" / "one")) == 1
+    assert "no config.yaml beside" in capsys.readouterr().err
+
+
+def test_processes_share_the_sequences(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes, one after the other; the main one comes last, so that it need not wait."""
+    assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "alone")) == 0
+    monkeypatch.setattr(job_module.time, "sleep", lambda _: pytest.fail("nothing to wait for"))
+    output = workspace / "shared"
+    assert _run(workspace, "--dataset", "custom", "-o", str(output), "--seqs", "two") == 0  # makes the folder
+    (output / "results.json").unlink()
+    for rank in (1, 0):
+        process = ProcessInfo(rank, 2, rank)
+        monkeypatch.setattr(inference_main.distributed, "initialize", lambda device, process=process: process)
+        assert _run(workspace, "--dataset", "custom", "-o", str(output)) == 0
+        assert (output / "results.json").exists() == (rank == 0)
+    assert _results(output) == _results(workspace / "alone")
+
+
+def test_shares_are_complete_disjoint_and_balanced() -> None:
+    class Source:
+        def __init__(self, length: int) -> None:
+            self.expected_length = length
+
+    sources = [Source(length) for length in (5, 90, 10, 80, 20, 70, 60)]
+    shares = [share_of(sources, ProcessInfo(rank, 3, rank)) for rank in range(3)]
+    assert sorted(id(s) for share in shares for s in share) == sorted(id(s) for s in sources)
+    assert max(sum(s.expected_length for s in share) for share in shares) <= 170
+
+
+def test_a_script_can_segment_a_video_with_a_network_in_training(workspace: Path) -> None:
+    cfg = load_config(workspace / "model" / "config.yaml")
+    network = build_network(cfg).train()
+    tracks = segment_video(network, open_path(workspace / "images" / "one"), cfg)
+    assert network.training
+    assert (tracks.sequence_id, tracks.num_frames, tracks.height, tracks.width) == ("one", 6, 60, 80)
+
+
+def test_flags_change_the_configuration(workspace: Path) -> None:
+    checkpoint = str(workspace / "model" / "000001.pth")
+    flags = ["--dataset", "custom", "--max_dim", "192", "-fo", "3", "-st", "0.4", "-msp", "0.7", "--max_tracks", "5"]
+    flags += ["--resize_embeddings", "--amp", "bf16"]
+    options = parse_options([checkpoint, *flags, "--set", "CLUSTERING.MAX_INSTANCES=7"])
+    cfg = load_run_config(options)
+    assert (cfg.INPUT.MIN_DIM, cfg.INPUT.MAX_DIM) == (128, 192)  # the configured ratio
+    assert (cfg.DATA.CUSTOM.INFERENCE_FRAME_OVERLAP, cfg.DATA.CUSTOM.MAX_INFERENCE_TRACKS) == (3, 5)
+    assert (cfg.INFERENCE.SEEDINESS_THRESHOLD, cfg.CLUSTERING.MIN_SEEDINESS_PROB) == (0.4, 0.7)
+    assert (cfg.INFERENCE.RESIZE_EMBEDDINGS, cfg.INFERENCE.AMP, cfg.CLUSTERING.MAX_INSTANCES) == (True, "bf16", 7)
+    assert output_directory(options) == workspace / "model" / "inference"
+
+
+def test_a_checkpoint_alone_takes_the_configuration_of_the_dataset(tmp_path: Path) -> None:
+    shutil.copy(__file__, tmp_path / "weights.pth")
+    for dataset, classes in (("davis", 2), ("ytvis", 41), ("ytvis21", 41), ("kittimots", 3)):
+        options = parse_options([str(tmp_path / "weights.pth"), "-d", dataset])
+        cfg = load_run_config(options)
+        assert classes == cfg.INPUT.NUM_CLASSES
+
+
+def test_filters_come_from_the_configuration() -> None:
+    filters = build_track_filters(load_config("kitti_mots_2"))
+    assert (filters[1].min_area, filters[2].min_length, filters[2].max_gap_ratio) == (150, 10, 0.5)
+    assert build_track_filters(load_config("kitti_mots_2", ["DATA.KITTI_MOTS.FILTER_RESULTS=false"])) == {}
+
+
+def test_an_overlap_of_a_whole_clip_is_refused(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    assert _run(workspace, "--dataset", "custom", "--frame_overlap", "4") == 1
+    assert "frame overlap is 4, expected 1 to 3" in capsys.readouterr().err
+
+
+def test_too_many_tracks_for_a_palette_are_refused_before_the_work(workspace: Path) -> None:
+    options = parse_options([str(workspace / "model" / "000001.pth"), "--input", "x", "--max_tracks", "300"])
+    with pytest.raises(ConfigError, match="--max_tracks 255"):
+        inference_main.build_writers(load_run_config(options), None, workspace)
