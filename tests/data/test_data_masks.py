@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_datasets import random_masks
+from torch.nn import functional
+
+from stemseg.data import masks as masks_module
+from stemseg.data.masks import decode_mask, mask_box, resize_mask_into
+from stemseg.structures.rle import encode_rle
+from stemseg.utils.errors import DataError
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "preprocessing.npz"
+
+
+def resized(mask, size):
+    output = np.zeros(size, dtype=np.uint8)
+    assert resize_mask_into(mask, output) == bool(output.any())
+    return output
+
+
+@pytest.mark.parametrize("size", [(60, 107), (23, 40), (90, 160)])
+def test_masks_are_resized_as_published(size):
+    golden = np.load(GOLDEN)
+    np.testing.assert_array_equal(resized(golden["mask"], size), golden[f"mask_resized_{size[0]}x{size[1]}"])
+
+
+@pytest.mark.parametrize("small_share", [0.0, 2.0], ids=["whole image", "extent only"])
+def test_resizing_equals_interpolating_the_whole_mask(monkeypatch, small_share):
+    monkeypatch.setattr(masks_module, "_SMALL", small_share)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        height, width = (int(x) for x in rng.integers(4, 60, size=2))
+        size = tuple(int(x) for x in rng.integers(2, 90, size=2))
+        mask = random_masks(rng, 1, height, width)[0]
+        exact = functional.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="bilinear")[0, 0].numpy()
+        differs = resized(mask, size) != (exact > 0.5)
+        assert np.abs(exact[differs] - 0.5).max(initial=0) < 1e-4  # ties may round either way
+
+
+def test_empty_mask_writes_nothing():
+    assert not resized(np.zeros((9, 9), dtype=np.uint8), (5, 5)).any()
+
+
+def test_box_is_tight_for_row_and_column_order():
+    mask = np.zeros((8, 11), dtype=np.uint8)
+    mask[2:5, 7:9] = 1
+    expected = (slice(2, 5), slice(7, 9))
+    assert mask_box(mask) == expected and mask_box(np.asfortranarray(mask)) == expected
+    assert mask_box(np.zeros((3, 3), dtype=np.uint8)) is None
+
+
+def test_a_mask_of_another_size_names_its_place():
+    counts = encode_rle(np.ones((4, 5), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"sequence 'a', frame 3.*20 pixels, expected 4 x 6"):
+        decode_mask(counts, (4, 6), "sequence 'a', frame 3")
