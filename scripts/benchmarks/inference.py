@@ -1,0 +1,182 @@
+"""Inference of a short and a long video, each in a process of its own: time by stage, and peak memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from scripts.synthetic.dataset import write_video
+from scripts.synthetic.scenes import SceneOptions
+from stemseg.config import Config, load_config
+from stemseg.evaluation.tables import MetricTable
+from stemseg.inference.frame_sources import ImageSequence, list_images
+from stemseg.inference.result_folder import ResultFolder
+from stemseg.inference.segmenter import build_segmenter
+from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
+from stemseg.modeling.network import Network, build_network
+from stemseg.modeling.weights import load_model_weights
+from stemseg.utils.timing import Stopwatch
+
+STAGES = ("reading", "backbone", "heads", "clustering", "chaining", "masks", "writing")
+# random weights find next to nothing by the usual rules; by these, every clip is full of instances: the worst case
+_CROWDED = ("CLUSTERING.MIN_SEEDINESS_PROB=0.0", "INFERENCE.SEEDINESS_THRESHOLD=0.0")
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class InferenceJob:
+    """What one process segments.
+
+    Attributes:
+        config: name or path; ``overrides`` change it.
+        overrides: "KEY=value" texts.
+        checkpoint: weights, or None for random ones.
+        folder: of the video's frames.
+        num_frames: how many of them.
+        device: "cpu", "cuda", ...
+        threads: of torch; 0 leaves its own choice.
+    """
+
+    config: str
+    overrides: tuple[str, ...]
+    checkpoint: str | None
+    folder: str
+    num_frames: int
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class InferenceFigures:
+    """What one process measured: seconds in all and by stage, memory in MiB, bytes of the results."""
+
+    total: float
+    seconds: dict[str, float]
+    ready_memory: float
+    peak_memory: float
+    peak_device_memory: float
+    num_tracks: int
+
+
+def benchmark_inference(
+    lengths: Sequence[int],
+    *,
+    config: str,
+    overrides: Sequence[str],
+    checkpoint: str | None,
+    size: tuple[int, int],
+    device: str,
+    threads: int,
+) -> list[MetricTable]:
+    """Segment a generated video of each length; random weights give every clip as many instances as the rules allow.
+
+    Args:
+        size: (height, width) of the video and, but for padding, of the network's input.
+
+    Returns:
+        milliseconds per frame of each stage with its share of the time, and the memory.
+    """
+    overrides = (*overrides, *_size_overrides(size), *(() if checkpoint else _CROWDED))
+    with tempfile.TemporaryDirectory() as folder:
+        options = SceneOptions(*size, max(lengths), 6, ("disc", "square", "triangle", "star", "cross"))
+        video = write_video(Path(folder), "val", options, 0, 0)
+        frames = str((Path(folder) / video.image_paths[0]).parent)
+        jobs = [InferenceJob(config, overrides, checkpoint, frames, n, device, threads) for n in lengths]
+        figures = {job.num_frames: _run_in_process(job) for job in jobs}
+    return [_stage_table(figures), _memory_table(figures)]
+
+
+def measure(job: InferenceJob) -> InferenceFigures:
+    """Segment and write one video, in this process."""
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    cfg, device = load_config(job.config, job.overrides), torch.device(job.device)
+    stopwatch = Stopwatch(device)
+    segmenter = build_segmenter(cfg, _prepare_network(cfg, job), device=device, stopwatch=stopwatch)
+    source = ImageSequence("video", list_images(Path(job.folder))[: job.num_frames])
+    ready = peak_memory()
+    start = time.perf_counter()
+    tracks = segmenter.segment(source)
+    with stopwatch.stage("writing"), tempfile.TemporaryDirectory() as output:
+        results = ResultFolder(Path(output))
+        results.save(tracks)
+        YouTubeVisWriter(Path(output)).assemble([results.load(tracks.sequence_id)])
+    total = time.perf_counter() - start
+    device_memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
+    return InferenceFigures(total, stopwatch.seconds, ready, peak_memory(), device_memory, len(tracks.tracks))
+
+
+def peak_memory() -> float:
+    """The largest resident memory that this process has had, in MiB.
+
+    ``getrusage`` alone is not enough on Linux: it counts what the parent had before this program was started.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _prepare_network(cfg: Config, job: InferenceJob) -> Network:
+    torch.manual_seed(0)
+    network = build_network(cfg)
+    if job.checkpoint:
+        load_model_weights(network, job.checkpoint)
+    else:
+        _find_everything(network)
+    return network.prepare_for_inference()
+
+
+def _size_overrides(size: tuple[int, int]) -> tuple[str, ...]:
+    return f"INPUT.MIN_DIM={min(size)}", f"INPUT.MAX_DIM={max(size)}"
+
+
+@torch.no_grad()
+def _find_everything(network: Network) -> None:
+    """Make a random network see foreground everywhere: its last features are not negative, so neither is their sum."""
+    if network.semseg_head is not None:
+        network.semseg_head.conv_out.weight[-1].abs_()
+
+
+def _run_in_process(job: InferenceJob) -> InferenceFigures:
+    command = [sys.executable, "-m", "scripts.benchmarks.inference", json.dumps(asdict(job))]
+    done = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return InferenceFigures(**json.loads(done.stdout))
+
+
+def _stage_table(figures: dict[int, InferenceFigures]) -> MetricTable:
+    rows: dict[str, list[float]] = {stage: [] for stage in (*STAGES, "other", "all")}
+    for num_frames, result in figures.items():
+        seconds = {stage: result.seconds.get(stage, 0.0) for stage in STAGES}
+        seconds |= {"other": result.total - sum(seconds.values()), "all": result.total}
+        for stage, value in seconds.items():
+            rows[stage] += [1000 * value / num_frames, 100 * value / result.total]
+    columns = [name for n in figures for name in (f"{n} frames: ms", f"{n} frames: %")]
+    return MetricTable("stage, per frame", columns, rows, decimals=2)
+
+
+def _memory_table(figures: dict[int, InferenceFigures]) -> MetricTable:
+    rows = {
+        f"{num_frames} frames": (
+            num_frames / f.total, f.ready_memory, f.peak_memory, f.peak_memory - f.ready_memory, f.peak_device_memory,
+            f.num_tracks,
+        )
+        for num_frames, f in figures.items()
+    }  # fmt: skip
+    columns = ("frames / s", "MiB before", "MiB peak", "MiB growth", "MiB on GPU", "tracks")
+    return MetricTable("video", columns, rows, decimals=1)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(InferenceJob(**json.loads(sys.argv[1]))))))
