@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -20,18 +21,29 @@ from stemseg.modeling.weights import load_pretrained_backbone
 @pytest.fixture(scope="module")
 def torchvision_models():
     """torchvision's models, also where its compiled part cannot be loaded (CPU-only torch beside a CUDA wheel)."""
-    library = torch.library.Library("torchvision", "DEF")
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError):
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library = None
     try:
         from torchvision import models
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"torchvision cannot be imported: {error}")
+    except (ImportError, RuntimeError):
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]  # what a failed import leaves behind
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        try:
+            from torchvision import models
+        except (ImportError, RuntimeError) as error:
+            pytest.skip(f"torchvision cannot be imported: {error}")
     yield models
     del library
+
+
+@pytest.fixture(autouse=True)
+def _remove_weights(tmp_path):
+    """A hundred megabytes a file: pytest would keep them for three runs."""
+    yield
+    for path in tmp_path.iterdir():
+        path.unlink()
 
 
 def randomise(module, seed=0):
