@@ -14,6 +14,12 @@ HEIGHT, WIDTH = 24, 40
 CLASSES_2019 = list(load_category_space("youtube_vis").names.values())
 CLASSES_OVIS = list(load_category_space("ovis").names.values())
 
+# a person and a dog with their official ids, and the other categories that the loaders ask for
+COCO_CLASSES = {1: "person", 18: "dog"}
+COCO_CLASSES.update(
+    enumerate(sorted(set(load_category_space("davis").sources["coco"]["keep"]) - {"person", "dog"}), start=100)
+)
+
 
 def id_map(seed, ids, height=HEIGHT, width=WIDTH):
     """Ragged regions of the given ids on background 0, [H, W] int; every id has pixels."""
@@ -123,7 +129,7 @@ def kitti_mots(root, sequences, form="png"):
     """Cars, pedestrians and ignore regions. Returns id maps by sequence."""
     truth = {}
     for number, name in enumerate(sequences):
-        truth[name] = [id_map(number * 7 + t, [1003, 2001, 10000] if t else [1003]) for t in range(2)]
+        truth[name] = [id_map(number * 7 + t, [1003, 2001, 10000] if t else [1003]) for t in range(3)]
         lines = []
         for t, ids in enumerate(truth[name]):
             write_image(root / f"training/image_02/{name}/{t:06d}.png", t)
@@ -142,8 +148,8 @@ def mots_lines(frame, ids):
 
 
 def motschallenge(root):
-    """Sequence 0002, two frames from number 1. Returns its id maps."""
-    truth = [id_map(70 + t, [2005, 10000]) for t in range(2)]
+    """Sequence 0002, three frames from number 1. Returns its id maps."""
+    truth = [id_map(70 + t, [2005, 10000]) for t in range(3)]
     for t, ids in enumerate(truth, start=1):
         write_image(root / f"train/MOTS20-02/img1/{t:06d}.jpg", t)
         gt = root / "train/MOTS20-02/gt/gt.txt"
@@ -175,7 +181,7 @@ def coco(root):
     content = {
         "images": [{"id": i, "file_name": n, "height": HEIGHT, "width": WIDTH} for i, n in enumerate(names, start=1)],
         "annotations": annotations,
-        "categories": [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}],
+        "categories": [{"id": i, "name": name} for i, name in COCO_CLASSES.items()],
     }
     write_json(root / "annotations/instances_train2017.json", content)
     rasterised = [_rasterise(polygons), _rasterise([[30, 1, 38, 1, 38, 20, 30, 20]]), ragged & ~crowd]
@@ -207,6 +213,10 @@ MAPILLARY_LABELS = [
     {"name": "construction--flat--road", "readable": "Road", "instances": False},
     {"name": "human--person", "readable": "Person", "instances": True},
     {"name": "void--unlabeled", "readable": "Unlabeled", "instances": False},
+    *(
+        {"name": f"object--{name}", "readable": name, "instances": True}
+        for name in ["Car", *load_category_space("kitti_mots").sources["mapillary"]["ignore"]]
+    ),
 ]
 
 
