@@ -100,7 +100,7 @@ def build_state(
     """Optimiser, schedule and step for an objective that is on its device."""
     optimizer = build_optimizer(cfg, objective)
     step = OptimizationStep(
-        distribute(objective, process),
+        distribute(objective, process, may_skip_weights=cfg.MODEL.USE_OFFSET_HEAD),
         optimizer,
         device=device,
         amp=cfg.TRAINING.AMP,
@@ -116,6 +116,7 @@ def build_settings(cfg: Config, options: argparse.Namespace) -> TrainerSettings:
         max_iterations=cfg.TRAINING.MAX_ITERATIONS,
         batch_size=cfg.TRAINING.BATCH_SIZE,
         micro_batch_size=cfg.TRAINING.MAX_SAMPLES_PER_GPU,
+        warm_up_clips=cfg.TRAINING.GLOW_EPOCH * cfg.TRAINING.BATCH_SIZE if cfg.MODEL.USE_OFFSET_HEAD else 0,
         seed=cfg.TRAINING.SEED,
         num_workers=options.num_cpu_workers,
         save_interval=options.save_interval,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemseg.config import Config
+from stemseg.modeling.losses.appearance import appearance_loss
 from stemseg.modeling.losses.semantic import semantic_losses
 from stemseg.modeling.losses.targets import downscale_targets
 from stemseg.modeling.network import Network
@@ -32,13 +33,19 @@ class LossReport(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Maps a batch of clips to its loss. Distributed training wraps this module; checkpoints hold ``network`` alone."""
+    """Maps a batch of clips to its loss. Distributed training wraps this module; checkpoints hold ``network`` alone.
+
+    Attributes:
+        network: the network to train.
+        warming_up: set to train the appearance flow alone, on A as the network happens to make it.
+    """
 
     def __init__(
         self,
         network: Network,
         *,
         semantic_weight: float = 1.0,
+        flow_weight: float = 1.0,
         loss_at_full_resolution: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
@@ -46,12 +53,15 @@ class Objective(nn.Module):
         Args:
             network: the network to train; its embedding criterion has the weights of its own terms.
             semantic_weight: of the class and the foreground loss.
+            flow_weight: of the appearance flow's bits per dimension.
             loss_at_full_resolution: upsample the outputs to the targets, instead of shrinking the targets.
             freeze_backbone: no gradient for the backbone, and eval mode always.
         """
         super().__init__()
         self.network = network
+        self.warming_up = False
         self._semantic_weight = semantic_weight
+        self._flow_weight = flow_weight
         self._full_resolution = loss_at_full_resolution
         self._freeze_backbone = freeze_backbone
         if freeze_backbone:
@@ -67,25 +77,38 @@ class Objective(nn.Module):
 
     def forward(self, batch: ClipBatch) -> LossReport:
         """Run the network over ``batch`` and weigh up its losses, these in float32 under mixed precision too."""
-        output = self.network(batch.frames)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.warming_up):
+            output = self.network(batch.frames)
         with torch.autocast(batch.frames.device.type, enabled=False):
             return self._loss(_as_float32(output), batch.targets)
 
     def _loss(self, output: NetworkOutput, targets: Sequence[ClipTargets]) -> LossReport:
+        small_targets = [downscale_targets(t) for t in targets]
         if self._full_resolution:
-            compared = upsample_output(output)
+            total, terms = self._segmentation_loss(upsample_output(output), targets)
         else:
-            compared, targets = output, [downscale_targets(t) for t in targets]
+            total, terms = self._segmentation_loss(output, small_targets)
+        if self.network.offset_head is not None:
+            flow = appearance_loss(self.network.offset_head, output.appearance, [t.masks for t in small_targets])
+            flow_total = self._flow_weight * flow.bits_per_dimension
+            total = flow_total if self.warming_up else total + flow_total
+            terms |= flow._asdict()
+        return LossReport(total, {k: v.detach() for k, v in terms.items()}, _map(Tensor.detach, output))
+
+    def _segmentation_loss(
+        self, compared: NetworkOutput, targets: Sequence[ClipTargets]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The embedding and the semantic loss: weighted total, and terms."""
         embedding = self.network.embedding_loss_criterion(compared, targets)
         terms = {"embedding": embedding.total, **embedding._asdict()}
         del terms["total"]
         total = embedding.total
-        if output.class_logits is not None:
+        if compared.class_logits is not None:
             semantic = semantic_losses(compared, targets)._asdict()
             semantic = {name: value for name, value in semantic.items() if value is not None}
             total = total + self._semantic_weight * sum(semantic.values())
             terms |= semantic
-        return LossReport(total, {k: v.detach() for k, v in terms.items()}, _map(Tensor.detach, output))
+        return total, terms
 
 
 def upsample_output(output: NetworkOutput) -> NetworkOutput:
@@ -100,6 +123,7 @@ def build_objective(cfg: Config, network: Network) -> Objective:
     return Objective(
         network,
         semantic_weight=cfg.TRAINING.LOSSES.SEMSEG.WEIGHT,
+        flow_weight=cfg.TRAINING.LOSSES.WEIGHT_OFFSET,
         loss_at_full_resolution=cfg.TRAINING.LOSS_AT_FULL_RES,
         freeze_backbone=cfg.TRAINING.FREEZE_BACKBONE,
     )

@@ -103,13 +103,18 @@ class OptimizationStep:
         return self._objective.no_sync()
 
 
-def distribute(objective: nn.Module, process: ProcessInfo) -> nn.Module:
-    """Let the processes start from the main one's weights and average their gradients; alone, nothing is wrapped."""
+def distribute(objective: nn.Module, process: ProcessInfo, *, may_skip_weights: bool = False) -> nn.Module:
+    """Let the processes start from the main one's weights and average their gradients; alone, nothing is wrapped.
+
+    Args:
+        objective: the same in all processes.
+        process: which one this is.
+        may_skip_weights: some losses leave weights without a gradient (the appearance flow's warm-up does); looking for
+            them in each step costs a little time.
+    """
     if process.world_size == 1:
         return objective
-    # running means of a trainable batch norm are each process's own, and the main one's are saved: no use in sending
-    # buffers around at each forward pass
-    return DistributedDataParallel(objective, broadcast_buffers=False)
+    return DistributedDataParallel(objective, find_unused_parameters=may_skip_weights)
 
 
 def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:

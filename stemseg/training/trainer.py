@@ -39,6 +39,7 @@ class TrainerSettings:
         max_iterations: steps of the optimiser of the whole run.
         batch_size: clips of one step, over all processes.
         micro_batch_size: clips of one forward pass.
+        warm_up_clips: the appearance flow is trained alone for this many clips (METHOD section 5).
         seed: of PyTorch's random numbers during training.
         num_workers: data-loading processes of each training process; 0 loads in the training process itself.
         save_interval, picture_interval, evaluation_interval: iterations between checkpoints, pictures in TensorBoard
@@ -48,6 +49,7 @@ class TrainerSettings:
     max_iterations: int
     batch_size: int
     micro_batch_size: int = 1
+    warm_up_clips: int = 0
     seed: int = 0
     num_workers: int = 0
     save_interval: int = 10000
@@ -140,11 +142,14 @@ class Trainer:
         state = self._state
         start = time.perf_counter()
         state.schedule.set_iteration(state.progress.iterations)
+        state.objective.warming_up = state.progress.glow_iterations < self._settings.warm_up_clips
         report = state.step(batches, seeds)
         names = list(report.terms)
         values = torch.stack([*report.terms.values(), report.gradient_norm.to(self._device)])
         *losses, norm = distributed.average(values).tolist()
         state.progress.iterations += 1
+        if state.objective.warming_up:
+            state.progress.glow_iterations += self._settings.batch_size
         record = IterationRecord(
             losses=dict(zip(names, losses, strict=True)),
             learning_rate=state.schedule.rate,
