@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from scripts.prepare.downsampling import resize_ids, shrunk_size, write_downsampled
-from scripts.prepare.masks import check_map_size, encode_ids, image_size, read_colour_ids, read_id_map
+from scripts.prepare.masks import check_map_size, encode_ids, image_size, present_ids, read_colour_ids, read_id_map
 from scripts.prepare.plan import Converted, Dataset, Job, Plan
 from scripts.prepare.trees import find, list_images, read_json
 from stemseg.structures.annotations import StillImage, load_still_annotations
@@ -155,7 +155,7 @@ def convert(job: ImageJob) -> Converted:
     size = job.size or shrunk_size(*original, short_side=job.short_side)
     ids = read_id_map(job.id_map) if job.segments is None else read_colour_ids(job.id_map)
     check_map_size(ids, original, job.id_map)
-    all_ids = set(np.unique(ids).tolist())
+    all_ids = set(present_ids(ids))
     ids = resize_ids(ids, size)
     if job.segments is None:
         categories = {i: i // 256 + 1 for i in all_ids}

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from stemseg.structures.rle import check_rle_size, encode_rle, rle_area
 from stemseg.utils.errors import DataError
 
+_COUNTED_IDS = 1 << 17  # panoptic ids are too large to be counted
 _ID_MODES = ("P", "L", "1", "I", "I;16", "I;16B")
 
 
@@ -70,7 +71,14 @@ def check_map_size(ids: np.ndarray, size: tuple[int, int], path: Path) -> None:
 
 def encode_ids(ids: np.ndarray, leave_out: Collection[int] = (0,)) -> dict[int, str]:
     """RLE counts of each id of an id map [H, W], in ascending order."""
-    return {int(i): encode_rle(ids == i) for i in np.unique(ids) if i not in leave_out}
+    return {i: encode_rle(ids == i) for i in present_ids(ids) if i not in leave_out}
+
+
+def present_ids(ids: np.ndarray) -> list[int]:
+    """The different values of an id map [H, W], ascending."""
+    if ids.max() < _COUNTED_IDS:
+        return np.flatnonzero(np.bincount(ids.ravel())).tolist()  # ten times as fast as sorting
+    return np.unique(ids).tolist()
 
 
 def to_counts(segmentation: Any, height: int, width: int) -> str | None:

@@ -18,6 +18,7 @@ class Summary:
         self.num_items = 0
         self.num_frames = 0
         self.num_masks = 0
+        self.num_annotated = 0
         self.instances: Counter[int] = Counter()
         self.left_out: Counter[str] = Counter(plan.left_out)
         self._plan = plan
@@ -48,10 +49,12 @@ class Summary:
         self.num_items += 1
         if isinstance(item, StillImage):
             self.num_frames += 1
+            self.num_annotated += 1
             self.num_masks += len(item.segmentations)
             self.instances.update(item.categories)
             return
         self.num_frames += len(item)
+        self.num_annotated += item.is_annotated
         self.num_masks += sum(map(len, item.segmentations or ()))
         self.instances.update((item.categories or {}).values())
 
@@ -65,7 +68,7 @@ class Summary:
         absent = [name for i, name in labels.items() if i not in self.instances]
         if total and absent:
             lines.append(f"  classes without an instance: {', '.join(absent)}")
-        if not total:
+        if not self.num_annotated:
             lines.append("  no ground truth: a test set")
         lines += [f"  left out: {count} {reason}" for reason, count in sorted(self.left_out.items())]
         if self.problems:

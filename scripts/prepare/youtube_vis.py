@@ -75,7 +75,7 @@ def make_plans(release: Release, root: Path, args: argparse.Namespace) -> list[P
 
 
 def _make_plan(release: Release, root: Path, split: str, args: argparse.Namespace) -> Plan:
-    override, hint = getattr(args, f"{split}_json"), f"name it with --{split}-json"
+    override, hint = {"train": args.train_json, "val": args.val_json}[split], f"name it with --{split}-json"
     source = find(root, _JSON_NAMES[split], f"the official {split} file of {release.title}", override, hint)
     content = read_json(source, ["videos", "categories"])
     images = None

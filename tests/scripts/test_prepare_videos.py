@@ -137,6 +137,14 @@ def test_davis_names_everything_that_is_wrong_at_once(tmp_path, output, capsys):
     )  # fmt: skip
 
 
+def test_davis_2016_masks_are_recognised(tmp_path, output, capsys):
+    truth = trees.davis(tmp_path)
+    for t, ids in enumerate(truth["car"]):
+        trees.write_palette_png(tmp_path / f"Annotations_unsupervised/480p/car/{t:05d}.png", 255 * (ids > 0))
+    expected = "car: no frame has an object: every pixel is 0 or void (255)"
+    fails_with(capsys, output, expected, "DAVIS 2016", arguments=["davis", tmp_path])
+
+
 def test_davis_points_out_the_semi_supervised_download(tmp_path, output, capsys):
     trees.davis(tmp_path)
     (tmp_path / "Annotations_unsupervised").rename(tmp_path / "Annotations")
