@@ -23,7 +23,7 @@ setup(
         "opencv-python>=4.8",
         "numpy>=1.26",
         "imgaug>=0.4.0",
-        "pillow>=10.0",
+        "pillow>=10.1",
         "tqdm>=4.65",
         "pyyaml>=6.0",
         "tensorboardX>=2.6",

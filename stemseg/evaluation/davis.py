@@ -56,6 +56,7 @@ class DavisVideo:
         object_ids: the ids in ``truth`` that are objects; None: 1 to the highest id of the first frame, which is the
             official rule.
         void_id: the id of void pixels in ``truth``; None: it has none.
+        image_paths: of each frame, relative; only for pictures.
     """
 
     name: str
@@ -63,6 +64,7 @@ class DavisVideo:
     prediction: IdMapSource
     object_ids: Sequence[int] | None = None
     void_id: int | None = VOID
+    image_paths: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -218,9 +220,16 @@ def _read_pair(
     highest = int(prediction.max(initial=0))
     if video.void_id is not None and protocol.use_void:
         prediction = prediction * (truth != video.void_id)
-    numbers = np.zeros(1 + max(int(truth.max(initial=0)), *object_ids, 0), dtype=np.uint16)
+    return prediction, _renumber(truth, object_ids), highest
+
+
+def _renumber(id_map: np.ndarray, object_ids: Sequence[int]) -> np.ndarray:
+    """Object i of ``object_ids`` as i + 1, every other id as 0."""
+    if list(object_ids) == list(range(1, len(object_ids) + 1)):  # the usual case, without a look-up per pixel
+        return id_map * (id_map <= len(object_ids))
+    numbers = np.zeros(1 + max(int(id_map.max(initial=0)), *object_ids, 0), dtype=np.uint16)
     numbers[list(object_ids)] = np.arange(1, len(object_ids) + 1)
-    return prediction, numbers[truth], highest
+    return numbers[id_map]
 
 
 def _check_ids(highest: int, limit: int, video: DavisVideo, frame: int, protocol: DavisProtocol) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -36,17 +37,17 @@ def open_davis(
     """
     folder, ground_truth = results_folder(results), Path(ground_truth)
     wanted = list(read_sequence_names(sequences)) if sequences else None
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    found = {unquote(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     if ground_truth.is_file():
         annotated = ground_truth_from_annotations(load_video_annotations(ground_truth)).videos
         videos = {video.id: video for video in annotated}
         names = check_sequences(videos, found, wanted, folder)
-        return [_painted(videos[name], folder / name, all_objects) for name in names]
+        return [_painted(videos[name], found[name], all_objects) for name in names]
     root, default = _png_root(ground_truth, protocol)
     known = sorted(path.name for path in root.iterdir() if path.is_dir())
     wanted = default if wanted is None else wanted
     names = check_sequences(known, found, wanted, folder)
-    return [_from_pngs(root / name, folder / name, all_objects) for name in names]
+    return [_from_pngs(root / name, found[name], all_objects) for name in names]
 
 
 def results_folder(path: str | Path) -> Path:
@@ -82,7 +83,8 @@ def _from_pngs(truth: Path, prediction: Path, all_objects: bool) -> DavisVideo:
     ids = None
     if all_objects:
         ids = sorted({int(i) for t in range(len(maps)) for i in np.unique(maps.read(t))} - {0, VOID})
-    return DavisVideo(truth.name, maps, PngIdMaps(prediction, frames), object_ids=ids)
+    images = [f"{truth.name}/{frame}.jpg" for frame in frames]
+    return DavisVideo(truth.name, maps, PngIdMaps(prediction, frames), object_ids=ids, image_paths=images)
 
 
 def _painted(video: GroundTruthVideo, prediction: Path, all_objects: bool) -> DavisVideo:
@@ -91,7 +93,8 @@ def _painted(video: GroundTruthVideo, prediction: Path, all_objects: bool) -> Da
     first = max((i for i, segmentations in tracks.items() if segmentations[0]), default=0)
     ids = sorted(i for i in tracks if all_objects or i <= first)
     maps = PaintedIdMaps(video.height, video.width, len(video), tracks)
-    return DavisVideo(video.id, maps, PngIdMaps(prediction, video.frame_names), object_ids=ids, void_id=None)
+    found = PngIdMaps(prediction, video.frame_names)
+    return DavisVideo(video.id, maps, found, object_ids=ids, void_id=None, image_paths=video.image_paths)
 
 
 def _check_frames(prediction: Path, frames: Sequence[str]) -> None:

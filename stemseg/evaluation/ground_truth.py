@@ -43,8 +43,9 @@ class GroundTruthVideo:
 
     @property
     def frame_names(self) -> list[str]:
-        """Name of each frame without folder and extension."""
-        return [Path(path).stem for path in self.image_paths]
+        """Name of each frame without folder and extension; its number where frames of several folders share a name."""
+        names = [Path(path).stem for path in self.image_paths]
+        return names if len(set(names)) == len(names) else [f"{frame:05d}" for frame in range(len(names))]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ import numpy as np
 
 from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthVideo
 from stemseg.evaluation.mask_overlap import mask_areas, mask_intersections
-from stemseg.evaluation.rle_checks import check_rle_sizes
-from stemseg.structures.rle import encode_rle
+from stemseg.structures.rle import check_rle_size, encode_rle
 from stemseg.utils.errors import DataError
 
 MOTS_CLASSES = {1: "car", 2: "pedestrian"}
@@ -110,9 +109,7 @@ def mots_from_ground_truth(ground_truth: GroundTruth) -> list[MotsSequence]:
 
 
 def _from_video(video: GroundTruthVideo, ground_truth: GroundTruth) -> MotsSequence:
-    names = video.frame_names
-    numbers = [int(name) for name in names] if all(name.isdigit() for name in names) else list(range(len(names)))
-    frames: dict[int, list[MotsObject]] = {number: [] for number in numbers}
+    frames: dict[int, list[MotsObject]] = {number: [] for number in range(len(video))}  # as our results count them
     for track in video.tracks:
         label = ground_truth.category_labels.get(track.category_id, "")
         if label not in _CLASS_OF_LABEL:
@@ -120,7 +117,7 @@ def _from_video(video: GroundTruthVideo, ground_truth: GroundTruth) -> MotsSeque
                 f"{ground_truth.source}: sequence '{video.id}', instance {track.instance_id} is of category '{label}', "
                 f"expected one of {', '.join(_CLASS_OF_LABEL)}"
             )
-        for number, counts in zip(numbers, track.segmentations, strict=True):
+        for number, counts in enumerate(track.segmentations):
             if counts:
                 frames[number].append(MotsObject(track.instance_id, _CLASS_OF_LABEL[label], counts))
     sequence = MotsSequence(video.id, video.height, video.width, frames)
@@ -157,17 +154,18 @@ def _only_size(sizes: dict[tuple[int, int], int], path: Path) -> tuple[int, int]
 def _checked(sequence: MotsSequence, where: str) -> MotsSequence:
     """The sequence, if its masks are whole, each track has one mask a frame, and no two masks share a pixel."""
     size = (sequence.height, sequence.width)
-    try:
-        check_rle_sizes([item.counts for objects in sequence.frames.values() for item in objects], *size)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
     for number, objects in sequence.frames.items():
-        _check_distinct(objects, size, f"{where}, frame {number}")
+        _check_frame(objects, size, f"{where}, frame {number}")
     return sequence
 
 
-def _check_distinct(objects: Sequence[MotsObject], size: tuple[int, int], where: str) -> None:
+def _check_frame(objects: Sequence[MotsObject], size: tuple[int, int], where: str) -> None:
     counts = [item.counts for item in objects]
+    for item in objects:
+        try:
+            check_rle_size(item.counts, *size)
+        except DataError as error:
+            raise DataError(f"{where}, track {item.track_id}: {error}") from None
     ids = [item.track_id for item in objects]
     if len(set(ids)) < len(ids):
         raise DataError(f"{where}: track {max(ids, key=ids.count)} has two masks, expected one at most")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from stemseg.evaluation.davis_files import results_folder
 from stemseg.evaluation.ground_truth import ground_truth_from_annotations
@@ -33,8 +34,9 @@ def open_mots(
     truth, last_frames = _find_truth(Path(ground_truth))
     wanted = read_sequence_names(sequences) if sequences else None
     last_frames |= {name: last for name, last in (wanted or {}).items() if last is not None}
-    names = check_sequences(truth, sorted(path.stem for path in folder.glob("*.txt")), wanted, folder)
-    return [MotsPair(name, truth[name], folder / f"{name}.txt", last_frames.get(name)) for name in names]
+    found = {unquote(path.stem): path for path in sorted(folder.glob("*.txt"))}
+    names = check_sequences(truth, found, wanted, folder)
+    return [MotsPair(name, truth[name], found[name], last_frames.get(name)) for name in names]
 
 
 def _find_truth(path: Path) -> tuple[dict[str, MotsSequence | Path], dict[str, int]]:

@@ -69,11 +69,9 @@ def _to_bits(id_map: np.ndarray, num_objects: int) -> np.ndarray:
     """Membership of each pixel as bits, [L, H, W], object i in bit (i - 1) % width of layer (i - 1) // width."""
     dtype = next((t for t in (np.uint8, np.uint16, np.uint32) if num_objects <= 8 * t().itemsize), np.uint64)
     width = 8 * dtype().itemsize
-    num_layers = max(1, -(-num_objects // width))
-    table = np.zeros((num_layers, num_objects + 1), dtype=dtype)
-    ids = np.arange(num_objects)
-    table[ids // width, ids + 1] = dtype(1) << (ids % width).astype(dtype)
-    return table[:, id_map]
+    offsets = 1 + width * np.arange(max(1, -(-num_objects // width)))  # one layer, where the narrow types suffice
+    # NumPy shifts to 0 by the width or more, and an unsigned difference below 0 is huge: other layers, background
+    return np.left_shift(dtype(1), id_map.astype(dtype) - offsets.astype(dtype)[:, None, None])
 
 
 def _boundaries(bits: np.ndarray) -> np.ndarray:
@@ -117,8 +115,8 @@ def _boundary_scores(prediction: np.ndarray, truth: np.ndarray, tolerance: int) 
 
 def _matches(boundary: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of each boundary that lie in each other mask, [A, B], and pixels of each boundary, [A]."""
-    places = np.nonzero(boundary.any(axis=0))
-    own, other = _unpack(boundary[(slice(None), *places)]), _unpack(others[(slice(None), *places)])  # [n, A], [n, B]
+    places = np.flatnonzero(boundary.any(axis=0))
+    own, other = (_unpack(words.reshape(len(words), -1)[:, places]) for words in (boundary, others))  # [n, A], [n, B]
     return (own.T @ other).astype(np.float64), own.sum(axis=0, dtype=np.float64)
 
 

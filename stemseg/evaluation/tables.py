@@ -57,7 +57,8 @@ class MetricTable:
     def _format(self, value: Cell) -> str:
         if _undefined(value):
             return "-"
-        return str(value) if isinstance(value, int) else f"{value:.{self.decimals}f}"
+        # adding 0 turns the -0.000 of a small negative figure into 0.000
+        return str(value) if isinstance(value, int) else f"{round(value, self.decimals) + 0.0:.{self.decimals}f}"
 
 
 class Report(Protocol):

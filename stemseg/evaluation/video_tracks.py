@@ -84,5 +84,9 @@ def painted_videos(results: Sequence[VideoTracks], ground_truth: GroundTruth) ->
         ranked = by_id[video.id].tracks[:MAX_PROPOSALS]
         proposals = {rank: track.segmentations for rank, track in enumerate(ranked, start=1)}
         truth, prediction = PaintedIdMaps(*size, objects), PaintedIdMaps(*size, proposals)
-        videos.append(DavisVideo(video.id, truth, prediction, object_ids=list(objects), void_id=None))
+        videos.append(
+            DavisVideo(
+                video.id, truth, prediction, object_ids=list(objects), void_id=None, image_paths=video.image_paths
+            )
+        )
     return videos

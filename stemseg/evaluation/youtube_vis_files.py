@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from stemseg.evaluation.ground_truth import (
     ground_truth_from_annotations,
     unannotated_error,
 )
-from stemseg.evaluation.rle_checks import check_rle_sizes
 from stemseg.structures.annotations import load_video_annotations
 from stemseg.structures.rle import check_rle_size
 from stemseg.structures.tracks import Track, VideoTracks
@@ -64,8 +63,6 @@ def load_results(path: str | Path, ground_truth: GroundTruth) -> list[VideoTrack
         where = f"{path}, entry {index}"
         video = _video_of(entry, videos, ground_truth, where)
         tracks[video.id].append(_parse_track(entry, video, len(tracks[video.id]) + 1, where))
-    for video in ground_truth.videos:
-        _check_masks(tracks[video.id], video, path)
     return [
         VideoTracks(video.id, video.height, video.width, len(video), video.frame_names, tracks[video.id])
         for video in ground_truth.videos
@@ -96,24 +93,6 @@ def _parse_track(entry: Mapping[str, Any], video: GroundTruthVideo, track_id: in
     return Track(track_id, int(_get(entry, "category_id", where)), float(_get(entry, "score", where)), counts)
 
 
-def _check_masks(tracks: Sequence[Track | GroundTruthTrack], video: GroundTruthVideo, path: Path) -> None:
-    size = (video.height, video.width)
-    try:
-        check_rle_sizes([counts for track in tracks for counts in track.segmentations if counts], *size)
-    except DataError:
-        for number, track in enumerate(tracks, start=1):
-            for frame, counts in enumerate(track.segmentations):
-                _check_mask(counts, size, f"{path}: video {video.id}, track {number}, frame {frame}")
-
-
-def _check_mask(counts: str | None, size: tuple[int, int], where: str) -> None:
-    try:
-        if counts:
-            check_rle_size(counts, *size)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
-
-
 def _official_ground_truth(path: Path, content: Mapping[str, Any]) -> GroundTruth:
     tracks: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for index, annotation in enumerate(content["annotations"]):
@@ -124,7 +103,6 @@ def _official_ground_truth(path: Path, content: Mapping[str, Any]) -> GroundTrut
         base = [_get(entry, key, where) for key in ("id", "height", "width", "file_names")]
         video = GroundTruthVideo(str(base[0]), *base[1:])
         video.tracks.extend(_official_track(a, video, f"{where}, annotation {a.get('id')}") for a in tracks[base[0]])
-        _check_masks(video.tracks, video, path)
         videos.append(video)
     return GroundTruth(path, {int(c["id"]): str(c["name"]) for c in content["categories"]}, videos)
 
@@ -152,11 +130,19 @@ def _to_counts(mask: Any, height: int, width: int, where: str) -> str | None:
             raise DataError(f"{where}: mask size is {mask.get('size')}, expected [{height}, {width}] (height, width)")
         counts = _get(mask, "counts", where)
         if isinstance(counts, str):
-            return counts
+            return _checked(counts, height, width, where)
         if sum(counts) != height * width:
             raise DataError(f"{where}: the runs cover {sum(counts)} pixels, expected {height * width}")
         return coco_mask.frPyObjects(dict(mask), height, width)["counts"].decode("ascii")
     return coco_mask.merge(coco_mask.frPyObjects(mask, height, width))["counts"].decode("ascii")
+
+
+def _checked(counts: str, height: int, width: int, where: str) -> str:
+    try:
+        check_rle_size(counts, height, width)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    return counts
 
 
 def _get(entry: Any, key: str, where: str) -> Any:
