@@ -78,7 +78,8 @@ def convert(job: SequenceJob) -> Converted:
     if not problems and not any(segmentations):
         found = "every pixel is 0 or void (255)" if left_out.total() else "every pixel is 0"
         problems.append(
-            f"no frame has an object: {found}, expected object numbers from 1; are the PNGs those of DAVIS 2016 (0 and 255)?"
+            f"no frame has an object: {found}, expected object numbers from 1; are the PNGs those of DAVIS 2016 "
+            "(0 and 255)?"
         )
     stems = {frame.stem for frame in frames}
     problems += [f"{png} has no image" for png in sorted(job.annotations.glob("*.png")) if png.stem not in stems]
