@@ -6,60 +6,21 @@ There is no global configuration: :func:`load_config` returns one, and ``build_*
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from stemseg.config_rules import FREE_FORM_KEYS, LEGACY_KEYS, check_combinations, check_value
+from stemseg.config_rules import LEGACY_KEYS, check_combinations, check_value
+from stemseg.config_tree import Config, is_section, join_path
 from stemseg.utils.errors import ConfigError
+
+__all__ = ["CONFIG_DIR", "Config", "find_config", "load_config"]
 
 _PACKAGE_DIR = Path(__file__).resolve().parent
 # a clone keeps the files beside the package; a plain `pip install .` puts them inside it
 CONFIG_DIR = next((d for d in (_PACKAGE_DIR.parent / "configs", _PACKAGE_DIR / "configs") if d.is_dir()), _PACKAGE_DIR)
-
-
-class Config(Mapping[str, Any]):
-    """A read-only tree of configuration values with attribute access: ``cfg.INPUT.NUM_FRAMES``."""
-
-    def __init__(self, values: Mapping[str, Any], path: str = "") -> None:
-        children = {k: Config(v, _join(path, k)) if _is_section(v, _join(path, k)) else v for k, v in values.items()}
-        object.__setattr__(self, "_values", children)
-        object.__setattr__(self, "_path", path)
-
-    def __getattr__(self, key: str) -> Any:
-        if key.startswith("__"):
-            raise AttributeError(key)
-        try:
-            return self._values[key]
-        except KeyError:
-            raise ConfigError(f"the configuration has no key '{_join(self._path, key)}'") from None
-
-    def __setattr__(self, key: str, value: Any) -> None:
-        raise ConfigError(
-            f"configurations are read-only; to change '{_join(self._path, key)}' load one with an override"
-        )
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __reduce__(self) -> tuple:  # lets data-loading workers receive a configuration
-        return Config, (self.to_dict(), self._path)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A deep copy as plain dictionaries and lists."""
-        return _plain(self)
-
-    def save(self, path: str | Path) -> None:
-        """Write every value as YAML; :func:`load_config` reads the file back to an equal configuration."""
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
 
 
 def load_config(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -121,13 +82,13 @@ def _parse_override(text: str) -> dict[str, Any]:
 def _merge(base: dict[str, Any], changes: Mapping[str, Any], *, where: str, prefix: str = "") -> None:
     """Write ``changes`` into ``base`` in place, refusing what the defaults do not name."""
     for key, value in changes.items():
-        path = _join(prefix, str(key))
+        path = join_path(prefix, str(key))
         if path in LEGACY_KEYS:
             LEGACY_KEYS[path](path, where)
             continue
         if key not in base:
             raise ConfigError(f"{where}: unknown key '{path}'.{_suggest(str(key), base, prefix)}")
-        if _is_section(base[key], path):
+        if is_section(base[key], path):
             if not isinstance(value, Mapping):
                 raise ConfigError(
                     f"{where}: '{path}' is {value!r}, expected a section with keys {', '.join(base[key])}"
@@ -140,21 +101,5 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any], *, where: str, pref
 def _suggest(key: str, base: Mapping[str, Any], prefix: str) -> str:
     close = difflib.get_close_matches(key.upper(), list(base), n=1)
     place = f"section '{prefix}'" if prefix else "the top level"
-    hint = f" Did you mean '{_join(prefix, close[0])}'?" if close else f" Keys of {place}: {', '.join(base)}."
+    hint = f" Did you mean '{join_path(prefix, close[0])}'?" if close else f" Keys of {place}: {', '.join(base)}."
     return hint + " configs/defaults.yaml documents every key."
-
-
-def _is_section(value: Any, path: str) -> bool:
-    return isinstance(value, Mapping) and path not in FREE_FORM_KEYS
-
-
-def _join(prefix: str, key: str) -> str:
-    return f"{prefix}.{key}" if prefix else key
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stemseg.config_tree import Config
 from stemseg.structures.embedding_dims import parse_dim_mode
 from stemseg.utils.errors import ConfigError
-
-if TYPE_CHECKING:
-    from stemseg.config import Config
 
 CLIP_LENGTHS = (2, 4, 8, 16, 24, 32)
 DATASETS = (
@@ -18,8 +16,6 @@ DATASETS = (
 )  # fmt: skip
 TRAINING_MODES = ("davis", "youtube_vis", "youtube_vis_2021", "ovis", "kitti_mots", "custom")
 
-# keys whose value is a mapping that the user fills, not a section of keys
-FREE_FORM_KEYS = frozenset({"DATA.MIX"})
 # keys whose default is null, with the type that a value must have
 _NULLABLE: dict[str, type] = {
     "MODEL.BACKBONE.PRETRAINED_WEIGHTS": str,
