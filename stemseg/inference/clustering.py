@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from stemseg.config import Config
 
 OUTLIER = -1
+_CLAIMED = 4.0  # more than any seediness
 
 
 class Clusters(NamedTuple):
@@ -75,42 +77,51 @@ class SequentialClustering:
             return self._cluster(embeddings.float(), bandwidths.float(), seediness.float())
 
     def _cluster(self, embeddings: Tensor, bandwidths: Tensor, seediness: Tensor) -> Clusters:
-        num_points = seediness.shape[0]
-        labels = torch.full((num_points,), OUTLIER, dtype=torch.int64, device=seediness.device)
-        free_seediness = seediness.clone()  # -inf where an instance has claimed the point
-        leftovers = _Leftovers(num_points, seediness.device, farthest=self.compat)
+        labels = torch.zeros(seediness.shape, dtype=torch.int32, device=seediness.device)  # instances from 1
+        free_seediness = seediness.clone()  # claimed points lie below every threshold
+        unclaimed = labels == 0
+        leftovers = unclaimed
         seeds: list[int] = []
-        stale = None
-        while num_points and len(seeds) < self.max_instances:
+        while len(labels) and len(seeds) < self.max_instances:
             highest, seed = free_seediness.max(dim=0)
-            if highest.item() < self.min_seediness or highest.item() == -math.inf:
+            if highest.item() < max(self.min_seediness, 0):
                 break
-            distances = bandwidths[:, seed] @ (embeddings - embeddings[:, seed, None]).square_()  # [P]
-            stale = free_seediness > -math.inf if self.compat and len(seeds) + 1 == self.max_instances else None
-            members = (distances < self._primary_limit) & (free_seediness > -math.inf)
-            labels.masked_fill_(members, len(seeds))
-            free_seediness.masked_fill_(members, -math.inf)
-            leftovers.update(distances, len(seeds))
             seeds.append(int(seed))
-        free = free_seediness > -math.inf if stale is None else stale
-        if seeds:
-            joining = free & (leftovers.distances < self._secondary_limit)
-            labels = torch.where(joining, leftovers.instances, labels)
+            # arithmetic with masks: several times faster on a CPU than filling or gathering by them
+            members = (
+                _squared_distances(embeddings, embeddings, bandwidths, seeds[-1]) < self._primary_limit
+            ) & unclaimed
+            members[seeds[-1]] = True  # whatever the threshold
+            labels.add_(members, alpha=len(seeds))
+            free_seediness.add_(members, alpha=-_CLAIMED)
+            leftovers, unclaimed = unclaimed, labels == 0
+        if not (self.compat and len(seeds) == self.max_instances):
+            leftovers = unclaimed
+        labels = labels.long() - 1
+        self._assign(leftovers.nonzero()[:, 0], labels, embeddings, bandwidths, seeds)
         return Clusters(labels, embeddings[:, seeds].T, bandwidths[:, seeds].T)
 
+    def _assign(
+        self, leftovers: Tensor, labels: Tensor, embeddings: Tensor, bandwidths: Tensor, seeds: Sequence[int]
+    ) -> None:
+        """Give leftover points their most probable instance, where it is probable enough (compat: the least)."""
+        if not (len(leftovers) and seeds):
+            return
+        points = embeddings[:, leftovers]
+        best = torch.full_like(points[0], -math.inf if self.compat else math.inf)
+        instances = torch.zeros_like(leftovers)
+        for i, seed in enumerate(seeds):  # one by one: no [I, P] in memory
+            distances = _squared_distances(points, embeddings, bandwidths, seed)
+            wins = distances > best if self.compat else distances < best
+            best = torch.where(wins, distances, best)
+            instances[wins] = i
+        joining = best < self._secondary_limit
+        labels[leftovers[joining]] = instances[joining]
 
-class _Leftovers:
-    """For each point the nearest instance so far (or the farthest), without keeping the distances to all of them."""
 
-    def __init__(self, num_points: int, device: torch.device, *, farthest: bool) -> None:
-        self.distances = torch.full((num_points,), -math.inf if farthest else math.inf, device=device)
-        self.instances = torch.full((num_points,), OUTLIER, dtype=torch.int64, device=device)
-        self._wins = torch.gt if farthest else torch.lt
-
-    def update(self, distances: Tensor, instance: int) -> None:
-        better = self._wins(distances, self.distances)
-        self.distances = torch.where(better, distances, self.distances)
-        self.instances.masked_fill_(better, instance)
+def _squared_distances(points: Tensor, embeddings: Tensor, bandwidths: Tensor, seed: int) -> Tensor:
+    """d^2 of points [E, P] to the instance around point ``seed``, [P]."""
+    return bandwidths[:, seed] @ (points - embeddings[:, seed, None]).square_()
 
 
 def build_clustering(cfg: Config) -> SequentialClustering:
