@@ -47,7 +47,7 @@ def read_image(path: str | Path, where: str = "", *, expected_size: tuple[int, i
 
 
 def _decode(content: bytes) -> np.ndarray | None:
-    """The decoded image; None where the bytes are no image, or a JPEG that ends early (OpenCV fills it with grey)."""
+    """The decoded image; None where the bytes are no image, or a JPEG that ends early (OpenCV 4 fills it with grey)."""
     is_jpeg, end_marker = content[:2] == b"\xff\xd8", content.rfind(b"\xff\xd9")
     if is_jpeg and end_marker < len(content) // 2:  # some cameras write a few bytes behind the end
         return None

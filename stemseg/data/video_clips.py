@@ -110,7 +110,7 @@ class VideoClips:
         def mask(instance: int) -> np.ndarray:
             return decode_mask(segmentations[instance], size, f"{where}, instance {instance}")
 
-        ids = pack_masks(((numbers[i], mask(i)) for i in sorted(segmentations) if i in numbers), *size)
+        ids = pack_masks(((numbers[i], mask(i)) for i in segmentations if i in numbers), *size)
         ignored = [mask(i) for i in segmentations if i in self._ignored[sequence_index]]
         return Frame(image, ids, np.bitwise_or.reduce(ignored) if ignored else None)
 

@@ -42,6 +42,7 @@ def test_a_sample_is_a_pure_function_of_seed_and_index(mixed):
         type(mixed)({**mixed.to_dict(), "TRAINING": {**mixed.to_dict()["TRAINING"], "SEED": 1}})
     )
     assert any(first[i].name != other[i].name for i in range(5))
+    assert len({first[i].name for i in range(20)}) > 10  # and of the index, not of the seed alone
     with pytest.raises(IndexError, match="sample 20 of a run of 20"):
         first[20]
 

@@ -5,7 +5,7 @@ from tiny_datasets import random_masks
 
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter, warp_frame
 from stemseg.data.id_maps import pack_masks
-from stemseg.data.raw_clip import Frame
+from stemseg.data.raw_clip import Frame, RawClip
 
 RANGES = AugmentationRange(perspective=0.08, translation=0.1, rotation=12)
 
@@ -85,6 +85,24 @@ def test_ranges_are_kept():
         shifts.append(centre[:2] / centre[2] - (100, 50))
     assert np.abs(angles).max() == pytest.approx(12, abs=0.5)
     np.testing.assert_allclose(np.abs(shifts).max(axis=0), (20, 10), atol=1)
+
+
+def test_perspective_alone_looks_at_a_part_of_the_image():
+    augmenter = FrameAugmenter(AugmentationRange(perspective=0.08, translation=0, rotation=0))
+    frame, rng = make_frame()[0], np.random.default_rng(0)
+    for _ in range(10):
+        homography = augmenter.sample_homography(48, 64, rng)
+        assert warp_frame(frame, homography).valid.all() and not np.allclose(homography, np.eye(3))
+
+
+def test_flipping_mirrors_every_part():
+    frame, _ = make_frame()
+    warped = warp_frame(frame, np.array([[1, 0, 30], [0, 1, 0], [0, 0, 1]], dtype=float))
+    flipped = RawClip([warped], (1, 1, 1), "clip").flipped().frames[0]
+    np.testing.assert_array_equal(flipped.valid, warped.valid[:, ::-1])
+    np.testing.assert_array_equal(flipped.ignore, warped.ignore[:, ::-1])
+    np.testing.assert_array_equal(flipped.image, warped.image[:, ::-1])
+    np.testing.assert_array_equal(flipped.ids.mask(1), warped.ids.mask(1)[:, ::-1])
 
 
 def test_brightness_stays_in_its_range_and_blur_is_optional():

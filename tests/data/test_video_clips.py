@@ -198,3 +198,18 @@ def test_kitti_mots_ignore_category_reaches_the_targets(tmp_path, monkeypatch):
     clips = [dataset[i] for i in range(6)]
     assert all(set(c.targets.category_ids.tolist()) <= {1, 2} for c in clips)
     assert any(c.targets.ignore_mask.any() for c in clips)
+
+
+def test_only_kitti_mots_keeps_short_stretches_without_instances(tmp_path, monkeypatch):
+    sequence = make_sequence(tmp_path / "images", "0000", 9)
+    shown = [{} if t in (3, 4) else {2: encode_rle(np.ones((20, 32)))} for t in range(9)]
+    sequence = dataclasses.replace(sequence, categories={2: 1}, segmentations=shown)
+    monkeypatch.setenv("STEMSEG_JSON_ANNOTATIONS_DIR", str(tmp_path))
+    monkeypatch.setenv("KITTIMOTS_BASE_DIR", str(tmp_path / "images"))
+    labels = {1: "car", 2: "pedestrian", 3: "ignore"}
+    save_video_annotations(tmp_path / "kittimots_train.json", [sequence], labels)
+    save_video_annotations(tmp_path / "images" / "videos.json", [sequence], labels)
+    gap = ["INPUT.NUM_CLASSES=2", "DATA.KITTI_MOTS.FRAME_GAP_LOWER=3"]
+    kitti = build_training_dataset(custom_config(tmp_path / "images", "", "DATA.MIX={kitti_mots: 1.0}", *gap))
+    custom = build_training_dataset(custom_config(tmp_path / "images", "videos.json", *gap))
+    assert len(kitti.sources[0]) == 9 and len(custom.sources[0]) == 7
