@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs wit
 
 from stemseg.evaluation.output import console_text, write_evaluation
 from stemseg.evaluation.runs import DEFAULT_WORKERS, RunOptions, run_evaluation
+from stemseg.evaluation.sequence_lists import read_sequence_names
 from stemseg.utils.errors import StemsegError
 
 # names as inference's --dataset has them
@@ -63,17 +64,17 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate what the command line names."""
     args = parse_arguments(argv)
-    options = RunOptions(
-        results=args.results,
-        ground_truth=args.gt,
-        sequences=args.sequences,
-        class_agnostic=args.class_agnostic,
-        semi_supervised=args.semi_supervised,
-        all_objects=args.all_objects,
-        workers=args.workers,
-        progress=True,
-    )
     try:
+        options = RunOptions(
+            results=args.results,
+            ground_truth=args.gt,
+            sequences=read_sequence_names(args.sequences) if args.sequences else None,
+            class_agnostic=args.class_agnostic,
+            semi_supervised=args.semi_supervised,
+            all_objects=args.all_objects,
+            workers=args.workers,
+            progress=True,
+        )
         evaluation = run_evaluation(KINDS[args.dataset], options)
         print(console_text(evaluation.report))
         if args.output is not None:

@@ -239,7 +239,7 @@ def _check_ids(highest: int, limit: int, video: DavisVideo, frame: int, protocol
     hint = "; 255 is no id in predictions: masks of 0 and 255 must be written as 0 and 1" if highest == VOID else ""
     raise DataError(
         f"sequence '{video.name}', frame {frame}: the prediction holds id {highest}, expected ids up to {limit}: the "
-        f"{protocol.name} protocol allows {what}{hint}"
+        f"{protocol.name} protocol allows {what} (inference's --max_tracks limits them){hint}"
     )
 
 

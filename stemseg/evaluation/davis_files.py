@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -21,7 +21,7 @@ def open_davis(
     ground_truth: str | Path,
     protocol: DavisProtocol,
     *,
-    sequences: Sequence[str] | None = None,
+    sequences: Iterable[str] | None = None,
     all_objects: bool = False,
 ) -> list[DavisVideo]:
     """Pair the results of each sequence with its ground truth; images are read later.
@@ -29,24 +29,22 @@ def open_davis(
     Args:
         results: folder of ``<sequence>/<frame>.png``, or the folder above with these in ``results/``.
         ground_truth: standard JSON, folder of ``<sequence>/<frame>.png``, or the root of DAVIS.
-        sequences: as :func:`read_sequence_names` takes them; None: all of the ground truth, of DAVIS' root the val set.
+        sequences: their names; None: all of the ground truth, of DAVIS' root the validation set.
         all_objects: count objects that enter after the first frame too, which the official code leaves out.
 
     Raises:
         DataError: naming what is missing: folder, sequence, frame.
     """
     folder, ground_truth = results_folder(results), Path(ground_truth)
-    wanted = list(read_sequence_names(sequences)) if sequences else None
     found = {unquote(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     if ground_truth.is_file():
         annotated = ground_truth_from_annotations(load_video_annotations(ground_truth)).videos
         videos = {video.id: video for video in annotated}
-        names = check_sequences(videos, found, wanted, folder)
+        names = check_sequences(videos, found, sequences, folder)
         return [_painted(videos[name], found[name], all_objects) for name in names]
     root, default = _png_root(ground_truth, protocol)
     known = sorted(path.name for path in root.iterdir() if path.is_dir())
-    wanted = default if wanted is None else wanted
-    names = check_sequences(known, found, wanted, folder)
+    names = check_sequences(known, found, default if sequences is None else sequences, folder)
     return [_from_pngs(root / name, found[name], all_objects) for name in names]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,11 +93,15 @@ class MotsReport:
         return [summary, *details]
 
     def scalars(self) -> dict[str, float]:
-        """sMOTSA, MOTSA, MOTSP and HOTA of each class, as "car sMOTSA"."""
+        """sMOTSA, MOTSA, MOTSP and HOTA of each class, as "car sMOTSA", and the mean of the classes that occur."""
+        columns = MOTS_COLUMNS[:4]
+        rows = {name: scores.row()[: len(columns)] for name, scores in self.per_class().items()}
+        present = [row for row in rows.values() if not math.isnan(row[0])]
+        mean = {"mean": np.mean(present, axis=0).tolist()} if present else {}
         return {
             f"{name} {column}": value
-            for name, scores in self.per_class().items()
-            for column, value in zip(MOTS_COLUMNS[:4], scores.row(), strict=False)
+            for name, row in (rows | mean).items()
+            for column, value in zip(columns, row, strict=True)
         }
 
 

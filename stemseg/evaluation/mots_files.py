@@ -16,6 +16,7 @@ import numpy as np
 from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthVideo
 from stemseg.evaluation.mask_overlap import mask_areas, mask_intersections
 from stemseg.structures.rle import check_rle_size, encode_rle
+from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.errors import DataError
 
 MOTS_CLASSES = {1: "car", 2: "pedestrian"}
@@ -106,6 +107,21 @@ def mots_from_ground_truth(ground_truth: GroundTruth) -> list[MotsSequence]:
         DataError: where an object has another category, or masks overlap.
     """
     return [_from_video(video, ground_truth) for video in ground_truth.videos]
+
+
+def mots_from_tracks(video: VideoTracks) -> MotsSequence:
+    """Tracks in memory, whose category is their class, as the results of a sequence.
+
+    Raises:
+        DataError: where masks overlap.
+    """
+    frames: dict[int, list[MotsObject]] = {number: [] for number in range(video.num_frames)}
+    for track in video.tracks:
+        for number, counts in enumerate(track.segmentations):
+            if counts:
+                frames[number].append(MotsObject(track.track_id, track.category_id, counts))
+    sequence = MotsSequence(str(video.sequence_id), video.height, video.width, frames)
+    return _checked(sequence, f"tracks of '{video.sequence_id}'")
 
 
 def _from_video(video: GroundTruthVideo, ground_truth: GroundTruth) -> MotsSequence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,7 +10,7 @@ from stemseg.evaluation.davis_files import results_folder
 from stemseg.evaluation.ground_truth import ground_truth_from_annotations
 from stemseg.evaluation.mots import MotsPair
 from stemseg.evaluation.mots_files import MotsSequence, mots_from_ground_truth
-from stemseg.evaluation.sequence_lists import check_sequences, read_sequence_names
+from stemseg.evaluation.sequence_lists import check_sequences
 from stemseg.structures.annotations import load_video_annotations
 from stemseg.utils.errors import DataError
 
@@ -18,24 +18,23 @@ _TRUTH_FOLDERS = ("instances_txt", "instances", "gt/instances_txt", "gt/instance
 
 
 def open_mots(
-    results: str | Path, ground_truth: str | Path, *, sequences: Sequence[str] | None = None
+    results: str | Path, ground_truth: str | Path, *, sequences: Mapping[str, int | None] | None = None
 ) -> list[MotsPair]:
     """Pair the results of each sequence with its ground truth; txt files and PNGs are read later.
 
     Args:
         results: folder of ``<sequence>.txt``, or the folder above with these in ``results/``.
         ground_truth: standard JSON, folder of ``<sequence>.txt`` or of ``<sequence>/<frame>.png``, or the folder above.
-        sequences: as :func:`read_sequence_names` takes them; None: all of the ground truth.
+        sequences: names, each with the number of its last frame where that is known; None: all of the ground truth.
 
     Raises:
         DataError: naming what is missing.
     """
     folder = results_folder(results)
     truth, last_frames = _find_truth(Path(ground_truth))
-    wanted = read_sequence_names(sequences) if sequences else None
-    last_frames |= {name: last for name, last in (wanted or {}).items() if last is not None}
+    last_frames |= {name: last for name, last in (sequences or {}).items() if last is not None}
     found = {unquote(path.stem): path for path in sorted(folder.glob("*.txt"))}
-    names = check_sequences(truth, found, wanted, folder)
+    names = check_sequences(truth, found, sequences, folder)
     return [MotsPair(name, truth[name], found[name], last_frames.get(name)) for name in names]
 
 

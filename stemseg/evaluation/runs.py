@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from stemseg.evaluation.failures import worst_mots_tracks, worst_objects, worst_
 from stemseg.evaluation.ground_truth import GroundTruth
 from stemseg.evaluation.mots import MOTS_COLUMNS, MotsReport, evaluate_mots
 from stemseg.evaluation.mots_pairs import open_mots
-from stemseg.evaluation.sequence_lists import check_sequences, read_sequence_names
+from stemseg.evaluation.sequence_lists import check_sequences
 from stemseg.evaluation.tables import Report
 from stemseg.evaluation.worst_cases import WorstCase
 from stemseg.evaluation.youtube_vis_files import load_ground_truth, load_results
@@ -48,7 +48,7 @@ class RunOptions:
     Attributes:
         results: what inference wrote: its output folder, or the files of the official format in it.
         ground_truth: standard JSON, or the official file or folder.
-        sequences: names, or one list file; None: all.
+        sequences: names, each with the number of its last frame where that is known; None: all.
         class_agnostic: AP without regard to categories.
         semi_supervised: DAVIS by that protocol instead of the unsupervised one.
         all_objects: DAVIS with the objects that enter after the first frame.
@@ -58,7 +58,7 @@ class RunOptions:
 
     results: Path
     ground_truth: Path
-    sequences: Sequence[str] | None = None
+    sequences: Mapping[str, int | None] | None = None
     class_agnostic: bool = False
     semi_supervised: bool = False
     all_objects: bool = False
@@ -142,11 +142,10 @@ def mots_charts(report: MotsReport) -> dict[str, Image.Image]:
 
 
 def _select(
-    truth: GroundTruth, results: Sequence[VideoTracks], sequences: Sequence[str]
+    truth: GroundTruth, results: Sequence[VideoTracks], sequences: Iterable[str]
 ) -> tuple[GroundTruth, list[VideoTracks]]:
-    wanted = read_sequence_names(sequences)
     known = [video.id for video in truth.videos]
-    names = set(check_sequences(known, known, wanted, truth.source))
+    names = set(check_sequences(known, known, sequences, truth.source))
     videos = [video for video in truth.videos if video.id in names]
     return replace(truth, videos=videos), [result for result in results if result.sequence_id in names]
 

@@ -45,7 +45,8 @@ def check_sequences(known: Iterable[str], found: Iterable[str], wanted: Iterable
             f"{where} holds results of {_some(unknown)}, which the ground truth lacks; it has {_some(known)}. Were the "
             "results made for another split or dataset?"
         )
-    names = known if wanted is None else [name for name in known if name in set(wanted)]
+    wanted = None if wanted is None else list(wanted)
+    names = known if wanted is None else [name for name in known if name in wanted]
     strange = [] if wanted is None else [name for name in wanted if name not in known]
     if strange:
         raise DataError(f"--sequences names {_some(strange)}, which the ground truth lacks; it has {_some(known)}")

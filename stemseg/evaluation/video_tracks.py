@@ -9,6 +9,8 @@ from stemseg.evaluation.average_precision import ApReport, evaluate_average_prec
 from stemseg.evaluation.davis import MAX_PROPOSALS, UNSUPERVISED, DavisReport, DavisVideo, evaluate_davis
 from stemseg.evaluation.ground_truth import GroundTruth, ground_truth_from_annotations
 from stemseg.evaluation.id_map_sources import PaintedIdMaps
+from stemseg.evaluation.mots import MotsPair, MotsReport, evaluate_mots
+from stemseg.evaluation.mots_files import mots_from_ground_truth, mots_from_tracks
 from stemseg.evaluation.tables import MetricTable
 from stemseg.structures.annotations import VideoAnnotations
 from stemseg.structures.tracks import VideoTracks
@@ -61,6 +63,25 @@ def evaluate_video_tracks(
     )
 
 
+def evaluate_mots_tracks(results: Sequence[VideoTracks], ground_truth: VideoAnnotations) -> MotsReport:
+    """sMOTSA, HOTA and their parts of segmented KITTI-MOTS videos, without the filters that result files go through.
+
+    Args:
+        results: the tracks of every video of the ground truth; category 1 is car, 2 pedestrian.
+        ground_truth: annotated videos with the categories car, pedestrian and ignore.
+
+    Raises:
+        DataError: video missing, unknown, of other size or length; ground truth without annotations.
+    """
+    truth = ground_truth_from_annotations(ground_truth)
+    by_id = _complete(results, truth)
+    pairs = [
+        MotsPair(sequence.name, sequence, mots_from_tracks(by_id[sequence.name]), sequence.last_frame)
+        for sequence in mots_from_ground_truth(truth)
+    ]
+    return evaluate_mots(pairs)
+
+
 def painted_videos(results: Sequence[VideoTracks], ground_truth: GroundTruth) -> list[DavisVideo]:
     """Each video as the id maps that the DAVIS writer would make of its tracks: later-ranked tracks lie in front.
 
@@ -70,13 +91,7 @@ def painted_videos(results: Sequence[VideoTracks], ground_truth: GroundTruth) ->
     Raises:
         DataError: where a video of the ground truth has no entry in the results, or one does not fit.
     """
-    by_id = match_results(results, ground_truth)
-    missing = [video.id for video in ground_truth.videos if video.id not in by_id]
-    if missing:
-        raise DataError(
-            f"the results lack {len(missing)} of the {len(ground_truth.videos)} videos of {ground_truth.source}, the "
-            f"first being '{missing[0]}'; segment every video, or take the others out of the ground truth"
-        )
+    by_id = _complete(results, ground_truth)
     videos = []
     for video in ground_truth.videos:
         size = (video.height, video.width, len(video))
@@ -90,3 +105,14 @@ def painted_videos(results: Sequence[VideoTracks], ground_truth: GroundTruth) ->
             )
         )
     return videos
+
+
+def _complete(results: Sequence[VideoTracks], ground_truth: GroundTruth) -> dict[str, VideoTracks]:
+    by_id = match_results(results, ground_truth)
+    missing = [video.id for video in ground_truth.videos if video.id not in by_id]
+    if missing:
+        raise DataError(
+            f"the results lack {len(missing)} of the {len(ground_truth.videos)} videos of {ground_truth.source}, the "
+            f"first being '{missing[0]}'; segment every video, or take the others out of the ground truth"
+        )
+    return by_id

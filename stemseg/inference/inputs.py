@@ -56,11 +56,13 @@ class InputVideos:
         sources: one for each video.
         category_names: name of each category id that results may have; empty for a class-agnostic model.
         origin: where they come from, as it stands in the run's settings.
+        is_annotated: whether ``origin`` is an annotation file that has ground truth for all of them.
     """
 
     sources: list[FrameSource]
     category_names: dict[int, str]
     origin: str
+    is_annotated: bool = False
 
 
 def open_dataset(name: str, split: str, cfg: Config, wanted: Sequence[str] = ()) -> InputVideos:
@@ -82,7 +84,8 @@ def open_dataset(name: str, split: str, cfg: Config, wanted: Sequence[str] = ())
         sequences = [sequence for sequence in sequences if str(sequence.id) in wanted]
     names = {} if cfg.INPUT.NUM_CLASSES == 2 else dict(annotations.category_labels)
     sources = [open_sequence(sequence, image_dir) for sequence in sequences]
-    return InputVideos(sources, names, str(annotations.source.resolve()))
+    is_annotated = all(sequence.is_annotated for sequence in sequences)
+    return InputVideos(sources, names, str(annotations.source.resolve()), is_annotated)
 
 
 def open_own_video(path: Path, cfg: Config) -> InputVideos:

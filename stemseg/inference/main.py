@@ -16,6 +16,7 @@ import torch
 from stemseg.config import Config
 from stemseg.inference.inputs import build_writers, data_section, open_dataset, open_own_video
 from stemseg.inference.job import InferenceJob
+from stemseg.inference.measure import check_measurable, measure_results
 from stemseg.inference.options import load_run_config, output_directory, parse_options, run_settings
 from stemseg.inference.overlays import OverlayWriter
 from stemseg.inference.result_folder import ResultFolder, hash_file
@@ -58,6 +59,9 @@ def segment(options: argparse.Namespace) -> None:
     else:
         videos = open_dataset(options.dataset, options.split, cfg, options.seqs)
 
+    if options.evaluate:
+        check_measurable(videos)
+
     folder = ResultFolder(output_directory(options))
     writers = build_writers(cfg, options.dataset, folder.path)
     if process.is_main:
@@ -75,6 +79,8 @@ def segment(options: argparse.Namespace) -> None:
         num_workers=options.num_cpu_workers,
     )
     report(job.run(), folder.path)
+    if options.evaluate and process.is_main:
+        measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
 
 
 def load_segmenter(options: argparse.Namespace, cfg: Config, device: torch.device) -> VideoSegmenter:

@@ -35,6 +35,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--max_dim", type=_count, metavar="PIXELS", help="... configured ratio to the longer side, and vice versa")
     add("--resize_embeddings", action="store_true", help="cluster at the network's input size: slower, finer masks")
     add("--save_vis", action="store_true", help="also write overlays: a picture per frame and a video per sequence")
+    add("--evaluate", action="store_true", help="then measure the results with the dataset's official metrics")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
     add("--cfg", help="configuration: a name in configs/, or a file; by default config.yaml beside the checkpoint")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override single configuration keys")
@@ -42,7 +43,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--clustering_device", metavar="DEVICE", help="cluster there instead, to spare the GPU's memory")
     add("--amp", choices=("none", "bf16", "fp16"), help="mixed precision")
     add("--num_cpu_workers", type=_count, default=4, metavar="N", help="threads that read frames ahead (default: 4)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.evaluate and options.dataset is None:
+        parser.error("--evaluate needs annotations: give --dataset (custom for a dataset of your own), not --input")
+    return options
 
 
 def load_run_config(options: argparse.Namespace) -> Config:

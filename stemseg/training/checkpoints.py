@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ from stemseg.modeling.weights import load_weights_file
 from stemseg.utils.errors import CheckpointError
 
 _logger = logging.getLogger(__name__)
+_BEST = "best.pth"
 _FILE_NAME = re.compile(r"(\d{6,})\.pth")
 
 
@@ -29,6 +31,7 @@ class CheckpointStore:
         """
         self.directory = directory
         self._keep = keep
+        self._best_record = directory / _BEST.replace(".pth", ".json")
 
     def iterations(self) -> list[int]:
         """Iterations of the files that exist, ascending."""
@@ -53,17 +56,36 @@ class CheckpointStore:
                 self.path(old).unlink(missing_ok=True)
         return path
 
+    def save_best(self, content: Mapping[str, Any], iteration: int, value: float) -> bool:
+        """Write ``best.pth`` where no checkpoint up to ``iteration`` had a higher ``value``; whether it was written."""
+        best = self._best()
+        if best and best["iteration"] <= iteration and best["value"] >= value:
+            return False
+        write_checkpoint(content, self.directory / _BEST)
+        self._best_record.write_text(json.dumps({"iteration": iteration, "value": value}), encoding="utf-8")
+        return True
+
+    def _best(self) -> dict[str, Any] | None:
+        """What is known of ``best.pth``."""
+        try:
+            return json.loads(self._best_record.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
     def set_aside(self, after: int) -> None:
         """Move files of later iterations than ``after`` into a sub-folder, so that no run resumes from them."""
-        later = [i for i in self.iterations() if i > after]
+        later = [self.path(i) for i in self.iterations() if i > after]
+        best = self._best()
+        if best and best["iteration"] > after:
+            later += [path for path in (self.directory / _BEST, self._best_record) if path.is_file()]
         if not later:
             return
         numbers = (n for n in range(1, 10**6) if not (self.directory / f"set_aside_{n}").exists())
         folder = self.directory / f"set_aside_{next(numbers)}"
         folder.mkdir()
-        for iteration in later:
-            self.path(iteration).rename(folder / self.path(iteration).name)
-        _logger.warning("moved %d checkpoints of an earlier run to %s", len(later), folder)
+        for path in later:
+            path.rename(folder / path.name)
+        _logger.warning("moved %d files of an earlier run to %s", len(later), folder)
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:

@@ -29,6 +29,7 @@ from stemseg.training.session import StartFrom, record_config, run_directory, st
 from stemseg.training.state import TrainingState
 from stemseg.training.step import OptimizationStep, distribute
 from stemseg.training.trainer import Trainer, TrainerSettings
+from stemseg.training.validation import best_measure, build_validator
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import StemsegError
@@ -86,6 +87,7 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
         device=device,
         interrupts=interrupts,
         paint=build_painter(cfg, objective.network.free_dim_bandwidths),
+        evaluate=build_validator(cfg, process, device) if options.eval_interval else None,
     )
     if trainer.run():
         _logger.info("training is complete: %s", store.newest())
@@ -121,6 +123,8 @@ def build_settings(cfg: Config, options: argparse.Namespace) -> TrainerSettings:
         num_workers=options.num_cpu_workers,
         save_interval=options.save_interval,
         picture_interval=options.picture_interval,
+        evaluation_interval=options.eval_interval,
+        best_measure=best_measure(cfg),
     )
 
 

@@ -44,6 +44,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--summary_interval", type=_count, default=10, metavar="N", help="iterations between scalars in TensorBoard")
     add("--picture_interval", type=_count, default=500, metavar="N", help="iterations between pictures in TensorBoard")
     add("--save_interval", type=_count, default=10000, metavar="N", help="iterations between checkpoints")
+    add(
+        "--eval_interval",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="iterations between evaluations on the validation split, whose best checkpoint is kept; 0: never",
+    )
     add("--ckpts_to_keep", type=_count, default=5, metavar="N", help="newest checkpoints that are kept; 0 keeps all")
     add(
         "--num_cpu_workers", type=_count, default=8, metavar="N", help="data-loading processes of each training process"

@@ -44,6 +44,7 @@ class TrainerSettings:
         num_workers: data-loading processes of each training process; 0 loads in the training process itself.
         save_interval, picture_interval, evaluation_interval: iterations between checkpoints, pictures in TensorBoard
             and evaluations; 0: never (a last checkpoint is always written).
+        best_measure: figure of an evaluation by which ``best.pth`` is chosen, higher is better; "": keep no best.
     """
 
     max_iterations: int
@@ -55,6 +56,7 @@ class TrainerSettings:
     save_interval: int = 10000
     picture_interval: int = 0
     evaluation_interval: int = 0
+    best_measure: str = ""
 
 
 class Trainer:
@@ -187,6 +189,13 @@ class Trainer:
             values = self._evaluate(objective.network, iterations)
         objective.train()
         self._state.log.add_scalars(iterations, values)
+        self._keep_if_best(values.get(self._settings.best_measure))
+
+    def _keep_if_best(self, value: float | None) -> None:
+        if value is None or not self._process.is_main:
+            return
+        if self._checkpoints.save_best(self._state.capture(), self._state.progress.iterations, value):
+            _logger.info("the best so far: %s %.4f", self._settings.best_measure, value)
 
     def _is_due(self, interval: int) -> bool:
         return interval > 0 and self._state.progress.iterations % interval == 0

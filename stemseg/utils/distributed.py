@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from stemseg.utils.errors import ConfigError
+
+T = TypeVar("T")
 
 
 class ProcessInfo(NamedTuple):
@@ -96,6 +98,15 @@ def average(values: Tensor) -> Tensor:
     total = values.clone()
     dist.all_reduce(total)
     return total / dist.get_world_size()
+
+
+def gather(value: T) -> list[T]:
+    """The picklable ``value`` of every process, by rank; every process must call this together."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

@@ -38,12 +38,12 @@ def _random_map(rng, num_ids, height, width):
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-@pytest.mark.parametrize(("num_predictions", "num_objects"), [(3, 2), (9, 3), (20, 1), (2, 70)])
+@pytest.mark.parametrize(("num_predictions", "num_objects"), [(3, 2), (9, 3), (20, 1), (1, 70)])
 def test_all_pairs_equal_one_by_one(num_predictions, num_objects):
     rng = np.random.default_rng(num_predictions)
-    prediction = _random_map(rng, num_predictions, 62, 75)
-    truth = np.roll(_random_map(rng, num_objects, 62, 75), 2, axis=1)
-    prediction[:25] = 0
+    prediction = _random_map(rng, num_predictions, 44, 52)
+    truth = np.roll(_random_map(rng, num_objects, 44, 52), 2, axis=1)
+    prediction[:15] = 0
     scores = pair_scores(prediction, truth, num_predictions, num_objects)
     for p in range(num_predictions):
         for g in range(num_objects):

@@ -224,3 +224,32 @@ def test_too_many_tracks_for_a_palette_are_refused_before_the_work(workspace: Pa
     options = parse_options([str(workspace / "model" / "000001.pth"), "--input", "x", "--max_tracks", "300"])
     with pytest.raises(ConfigError, match="--max_tracks 255"):
         inference_main.build_writers(load_run_config(options), None, workspace)
+
+
+def test_results_are_measured_against_annotations(workspace: Path, capfd: pytest.CaptureFixture) -> None:
+    """Without annotations nothing is segmented; with a run's own tracks as annotations the masks are perfect."""
+    output = workspace / "model" / "inference"
+    assert _run(workspace, "--dataset", "custom", "--evaluate") == 1
+    assert "can't be computed locally" in capfd.readouterr().err
+    assert not (output / "results.json").exists()
+
+    assert _run(workspace, "--dataset", "custom", "--seqs", "two") == 0
+    tracks = _results(output)[:2]
+    segmentations = [
+        {i: track["segmentations"][t]["counts"] for i, track in enumerate(tracks, 1) if track["segmentations"][t]}
+        for t in range(LENGTHS["two"])
+    ]
+    categories = {i: track["category_id"] for i, track in enumerate(tracks, 1)}
+    paths = [f"two/{t:05d}.jpg" for t in range(LENGTHS["two"])]
+    sequence = VideoSequence("two", 60, 80, paths, categories=categories, segmentations=segmentations)
+    save_video_annotations(workspace / "val.json", [sequence], {1: "cat", 2: "dog"})
+    assert _run(workspace, "--dataset", "custom", "--evaluate") == 0
+    davis = json.loads((output / "evaluation" / "davis" / "metrics.json").read_text())
+    assert davis["summary"]["J&F-Mean"] == 1.0
+    youtube_vis = json.loads((output / "evaluation" / "youtube_vis" / "metrics.json").read_text())
+    assert youtube_vis["summary"]["AR10"] == 1.0
+
+
+def test_measuring_needs_a_dataset(workspace: Path) -> None:
+    with pytest.raises(SystemExit):
+        _run(workspace, "--input", str(workspace / "images" / "one"), "--evaluate")

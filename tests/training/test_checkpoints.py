@@ -87,3 +87,23 @@ def test_setting_aside_keeps_earlier_files_and_loses_none(tmp_path):
         store.set_aside(after=1)
     assert store.iterations() == [1]
     assert len(list(tmp_path.glob("set_aside_*/*.pth"))) == 4
+
+
+def test_the_best_is_the_highest_of_this_run(tmp_path):
+    store = CheckpointStore(tmp_path, keep=0)
+    assert store.save_best({"a": 1}, 10, 0.5)
+    assert not store.save_best({"a": 2}, 20, 0.5)
+    assert store.save_best({"a": 3}, 30, 0.6)
+    assert torch.load(tmp_path / "best.pth", weights_only=True) == {"a": 3}
+    assert store.save_best({"a": 4}, 25, 0.1), "the best of iteration 30 is from a time line that was left"
+
+
+def test_a_new_run_sets_the_best_of_an_earlier_one_aside(tmp_path):
+    store = CheckpointStore(tmp_path, keep=0)
+    store.save_best({"a": 1}, 10, 0.5)
+    store.set_aside(after=10)
+    assert (tmp_path / "best.pth").exists()
+    store.set_aside(after=-1)
+    assert not (tmp_path / "best.pth").exists()
+    assert (tmp_path / "set_aside_1" / "best.pth").exists()
+    assert store.save_best({"a": 2}, 20, 0.1)

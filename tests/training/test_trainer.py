@@ -1,5 +1,6 @@
 """The loop: its intervals, its hooks, and what it does when the loss explodes."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,6 +26,12 @@ def _events(directory):
 def test_checkpoints_are_written_at_intervals_and_at_the_end(tmp_path):
     make_trainer(tmp_path, settings={"max_iterations": 5}).run()
     assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["000004.pth", "000005.pth"]
+
+
+def test_workers_start_after_opencv_used_its_threads(tmp_path):
+    cv2.setNumThreads(2)
+    cv2.resize(np.zeros((500, 500, 3), np.float32), (3000, 3000))
+    assert make_trainer(tmp_path, settings={"num_workers": 1}).run()  # a forked pool without its threads would hang
 
 
 def test_a_complete_run_has_nothing_left_to_do(tmp_path):
@@ -74,3 +81,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(tmp_path):
     with pytest.raises(TrainingError, match=r"after iteration 3 \(total nan.*tiny 11.*000002.pth"):
         make_trainer(tmp_path, dataset=Broken()).run()
     assert not (tmp_path / "000003.pth").exists()
+
+
+def test_the_checkpoint_with_the_highest_figure_is_kept(tmp_path):
+    figures = {2: 0.1, 4: 0.7, 6: 0.3}
+    settings = {"evaluation_interval": 2, "best_measure": "validation/score"}
+    make_trainer(
+        tmp_path, evaluate=lambda network, iteration: {"validation/score": figures[iteration]}, settings=settings
+    ).run()
+    assert torch.load(tmp_path / "best.pth", weights_only=True)["iterations"] == 4

@@ -109,3 +109,28 @@ def test_the_script_runs_from_a_clone_without_installation(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "--restore_session" in result.stdout
+
+
+def test_a_held_out_split_is_measured_and_the_best_checkpoint_kept(command, tmp_path, tiny_dataset):
+    train_json, images = (entry.partition("=")[2] for entry in tiny_dataset[:2])
+    held_out = (
+        f"DATA.CUSTOM.VAL_JSON={train_json}",
+        f"DATA.CUSTOM.VAL_IMAGES={images}",
+        "TRAINING.MAX_ITERATIONS=2",
+        "DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1",
+    )
+    assert command("--eval_interval", "1", overrides=held_out) == 0
+    run = tmp_path / "checkpoints" / "custom" / "run"
+    best = json.loads((run / "best.json").read_text())
+    assert best["iteration"] in (1, 2)
+    assert torch.load(run / "best.pth", weights_only=True)["iterations"] == best["iteration"]
+
+
+def test_measuring_needs_annotations(command, tmp_path, tiny_dataset, capfd):
+    train_json, images = (entry.partition("=")[2] for entry in tiny_dataset[:2])
+    content = json.loads(Path(train_json).read_text())
+    content["sequences"][0].pop("segmentations")
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    held_out = (f"DATA.CUSTOM.VAL_JSON={tmp_path / 'val.json'}", f"DATA.CUSTOM.VAL_IMAGES={images}")
+    assert command("--eval_interval", "1", overrides=held_out) == 1
+    assert "can't be computed locally" in capfd.readouterr().err

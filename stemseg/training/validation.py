@@ -1,0 +1,100 @@
+"""Training's ``--eval_interval``: segment a held-out split with the network as it is, and measure the tracks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from stemseg.config import Config
+from stemseg.data.catalog import open_videos
+from stemseg.evaluation.ground_truth import unannotated_error
+from stemseg.evaluation.video_tracks import evaluate_mots_tracks, evaluate_video_tracks
+from stemseg.inference.frame_sources import FrameSource, open_sequence
+from stemseg.inference.segmenter import segment_video
+from stemseg.modeling.network import Network
+from stemseg.structures.annotations import VideoAnnotations
+from stemseg.structures.tracks import VideoTracks
+from stemseg.utils import distributed
+from stemseg.utils.distributed import ProcessInfo
+
+_logger = logging.getLogger(__name__)
+TAG = "validation"
+# the figure that the best checkpoint is chosen by, for each TRAINING.MODE that is not measured by AP
+_BEST_MEASURES = {"davis": "J&F-Mean", "kitti_mots": "mean sMOTSA"}
+
+Measure = Callable[[Sequence[VideoTracks]], Mapping[str, float]]
+
+
+class Validator:
+    """Measures a network on held-out videos; the processes share the videos.
+
+    Args:
+        sources: the videos.
+        segment: gives the tracks of one of them.
+        measure: figures by name of the tracks of all videos.
+        process: which of the processes that share them this is.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Sequence[FrameSource],
+        segment: Callable[[Network, FrameSource], VideoTracks],
+        measure: Measure,
+        process: ProcessInfo,
+    ) -> None:
+        self._sources = sources
+        self._segment = segment
+        self._measure = measure
+        self._process = process
+
+    def __call__(self, network: Network, iteration: int) -> dict[str, float]:
+        """Figures for TensorBoard, "validation/AP" and so on; empty in all processes but the main one."""
+        start = time.perf_counter()
+        share = self._sources[self._process.rank :: self._process.world_size]
+        parts = distributed.gather([self._segment(network, source) for source in share])
+        if not self._process.is_main:
+            return {}
+        figures = self._measure([tracks for part in parts for tracks in part])
+        defined = {name: value for name, value in figures.items() if not math.isnan(value)}
+        _logger.info(
+            "validation after iteration %d (%d videos, %.0f s): %s",
+            iteration,
+            len(self._sources),
+            time.perf_counter() - start,
+            "  ".join(f"{name} {value:.3f}" for name, value in defined.items()),
+        )
+        return {f"{TAG}/{name}": value for name, value in defined.items()}
+
+
+def build_validator(cfg: Config, process: ProcessInfo, device: torch.device) -> Validator:
+    """A validator on the validation split of TRAINING.MODE's dataset (DATA.CUSTOM.VAL_* for custom).
+
+    Raises:
+        DataError: where the split is missing or has no public annotations.
+    """
+    annotations, image_dir = open_videos(cfg.TRAINING.MODE, "val", cfg)
+    if not annotations.is_annotated:
+        raise unannotated_error(annotations.source, "the file")
+    return Validator(
+        sources=[open_sequence(sequence, image_dir) for sequence in annotations],
+        segment=lambda network, source: segment_video(network, source, cfg, device=device),
+        measure=_measure_for(cfg, annotations),
+        process=process,
+    )
+
+
+def best_measure(cfg: Config) -> str:
+    """The tag of the figure by which ``best.pth`` is chosen: AP, for DAVIS J&F, for KITTI-MOTS the mean sMOTSA."""
+    return f"{TAG}/{_BEST_MEASURES.get(cfg.TRAINING.MODE, 'AP')}"
+
+
+def _measure_for(cfg: Config, annotations: VideoAnnotations) -> Measure:
+    if cfg.TRAINING.MODE == "kitti_mots":
+        return lambda results: evaluate_mots_tracks(results, annotations).scalars()
+    agnostic = cfg.INPUT.NUM_CLASSES == 2
+    return lambda results: evaluate_video_tracks(results, annotations, class_agnostic=agnostic).scalars()
