@@ -175,6 +175,10 @@ def _check_appearance(cfg: Config, require: Callable[[bool, str], None]) -> None
         f"'MODEL.GLOW_DIM_MODE' is '{model.GLOW_DIM_MODE}', expected one 'f' for each appearance dimension",
     )
     require(
+        model.OFFSET.GRADIENT_SCALE >= 0,
+        f"'MODEL.OFFSET.GRADIENT_SCALE' is {model.OFFSET.GRADIENT_SCALE}, expected 0 or more",
+    )
+    require(
         cfg.TRAINING.GLOW_EPOCH >= 0,
         f"'TRAINING.GLOW_EPOCH' is {cfg.TRAINING.GLOW_EPOCH}, expected 0 or more optimiser steps",
     )

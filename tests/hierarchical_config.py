@@ -29,7 +29,12 @@ _SMALL = (
     "TRAINING.INITIAL_LR=0.01",
 )
 
-RELEASED = ("MODEL.OFFSET.DETACH=true", "MODEL.OFFSET.CONDITION=none", "MODEL.OFFSET.DEQUANTISATION=floor")
+RELEASED = (
+    "MODEL.OFFSET.DETACH=true",
+    "MODEL.OFFSET.CONDITION=none",
+    "MODEL.OFFSET.DEQUANTISATION=floor",
+    "MODEL.OFFSET.STANDARDISE=false",
+)
 
 
 def small_hierarchical_config(*overrides: str) -> Config:

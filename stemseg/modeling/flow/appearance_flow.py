@@ -10,7 +10,14 @@ from torch import Tensor
 
 from stemseg.config import Config
 from stemseg.modeling.flow.condition import ConditionEncoder
-from stemseg.modeling.flow.dequantisation import FLOOR, dequantise_uniform, pool_and_squash, quantise_floor
+from stemseg.modeling.flow.dequantisation import (
+    FLOOR,
+    dequantise_uniform,
+    pool_frames,
+    quantise_floor,
+    scale_gradient,
+    standardise,
+)
 from stemseg.modeling.flow.flow import Glow
 from stemseg.modeling.flow.likelihood import bits_per_dimension
 from stemseg.utils.errors import StemsegError
@@ -38,6 +45,9 @@ class AppearanceFlow(Glow):
         num_halvings: 2x2 average poolings between A and the flow (``MODEL.OFFSET.DOWN_SAMPLE``).
         num_bits: of the quantisation (``MODEL.OFFSET.N_BITS``).
         dequantisation: "uniform", noise with the gradient passed through, or "floor", as released, without either.
+        standardised: the flow sees A with mean 0 and variance 1 per channel, so that shrinking A wins no likelihood;
+            False as released.
+        gradient_scale: factor on the gradient that the likelihood sends to A; the flow itself is trained at full rate.
         condition_channels: channels that the masks are encoded as; 0 for the unconditional flow, as released.
         glow_options: what :class:`Glow` takes beside its channels.
     """
@@ -49,6 +59,8 @@ class AppearanceFlow(Glow):
         num_halvings: int = 2,
         num_bits: int = 5,
         dequantisation: str = "uniform",
+        standardised: bool = True,
+        gradient_scale: float = 1.0,
         condition_channels: int = 0,
         **glow_options: int | bool,
     ) -> None:
@@ -56,21 +68,26 @@ class AppearanceFlow(Glow):
         self.num_halvings = num_halvings
         self.num_bits = num_bits
         self.dequantisation = dequantisation
+        self.standardised = standardised
+        self.gradient_scale = gradient_scale
         self.condition_encoder = (
             ConditionEncoder(condition_channels, num_halvings=num_halvings) if condition_channels else None
         )
 
     def flow_input(self, appearance: Tensor) -> Tensor:
-        """A [N, A, T, h, w] -> x [N*T, A, h / 2^k, w / 2^k] in [-0.5, 0.5), float32 at least."""
+        """A [N, A, T, h, w] -> x [N*T, A, h / 2^k, w / 2^k] in [-0.5, 0.5), float32 at least.
+
+        Rows and columns at the right and lower border that fill no cell of the flow's coarsest level are cut off.
+        """
         with torch.autocast(device_type=appearance.device.type, enabled=False):
-            squashed = pool_and_squash(appearance, num_halvings=self.num_halvings)
+            appearance = scale_gradient(appearance, self.gradient_scale)
+            frames = self._crop(pool_frames(appearance, num_halvings=self.num_halvings))
+            squashed = torch.sigmoid(standardise(frames) if self.standardised else frames)
             quantise = quantise_floor if self.dequantisation == FLOOR else dequantise_uniform
             return quantise(squashed, num_bits=self.num_bits)
 
     def likelihood(self, appearance: Tensor, masks: Sequence[Tensor] | None = None) -> AppearanceLikelihood:
         """How likely A is.
-
-        Rows and columns at the right and lower border that fill no cell of the coarsest level are left out.
 
         Args:
             appearance: [N, A, T, h, w], at quarter scale.
@@ -79,7 +96,7 @@ class AppearanceFlow(Glow):
         Raises:
             StemsegError: where a conditional flow gets no masks.
         """
-        x = self._crop(self.flow_input(appearance))
+        x = self.flow_input(appearance)
         output = self(x, self._condition(masks))
         num_dims = x[0].numel()
         bits = bits_per_dimension(output.log_p, output.logdet, num_dims=num_dims, num_bits=self.num_bits)
@@ -108,6 +125,8 @@ def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
         num_halvings=section.DOWN_SAMPLE,
         num_bits=section.N_BITS,
         dequantisation=section.DEQUANTISATION,
+        standardised=section.STANDARDISE,
+        gradient_scale=section.GRADIENT_SCALE,
         condition_channels=section.CONDITION_CHANNELS if section.CONDITION == "masks" else 0,
         num_steps=section.N_FLOW,
         num_levels=section.N_BLOCK,

@@ -1,4 +1,4 @@
-"""From the appearance embedding to the flow's input: pooled, squashed to (0, 1), quantised and dequantised."""
+"""From the appearance embedding to the flow's input: pooled, standardised, squashed, quantised and dequantised."""
 
 from __future__ import annotations
 
@@ -9,14 +9,31 @@ from torch import Tensor
 from stemseg.modeling.flow.precision import at_least_float32
 
 UNIFORM, FLOOR = "uniform", "floor"
+_SMALLEST_VARIANCE = 1e-5
 
 
-def pool_and_squash(appearance: Tensor, *, num_halvings: int) -> Tensor:
-    """A [N, A, T, h, w] -> [N*T, A, h / 2^k, w / 2^k] in (0, 1): 2x2 average pooling k times, then the sigmoid."""
+def pool_frames(appearance: Tensor, *, num_halvings: int) -> Tensor:
+    """A [N, A, T, h, w] -> [N*T, A, h / 2^k, w / 2^k] float32: frames of their own, 2x2 average pooling k times."""
     frames = at_least_float32(appearance).transpose(1, 2).flatten(0, 1)  # [N*T, A, h, w]
     for _ in range(num_halvings):
         frames = F.avg_pool2d(frames, 2)
-    return torch.sigmoid(frames)
+    return frames
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """x itself; its gradient is multiplied by ``factor``."""
+    return x if factor == 1 else factor * x + (1 - factor) * x.detach()
+
+
+def standardise(frames: Tensor) -> Tensor:
+    """Each channel of [N, A, h, w] with mean 0 and variance 1 over the batch; the gradient passes through both.
+
+    Without it the likelihood is highest for a constant A: whatever shrinks A is rewarded, and within a few hundred
+    iterations the flow's gradient took A to a twentieth of its spread. The likelihood of the standardised A does not
+    depend on A's scale; what is left to reward is an A that the masks predict.
+    """
+    variance, mean = torch.var_mean(frames, dim=(0, 2, 3), keepdim=True, correction=0)
+    return (frames - mean) * torch.rsqrt(variance + _SMALLEST_VARIANCE)
 
 
 def dequantise_uniform(x: Tensor, *, num_bits: int, generator: torch.Generator | None = None) -> Tensor:

@@ -58,6 +58,26 @@ def test_gradient_reaches_the_embedding_unless_released(dequantisation, reaches)
     assert bool(appearance.grad.abs().sum() > 0) is reaches
 
 
+def test_gradient_scale_scales_what_reaches_the_embedding_and_not_what_trains_the_flow():
+    gradients = []
+    for scale in (1.0, 0.25):
+        flow, appearance = _flow(gradient_scale=scale), _appearance(requires_grad=True)
+        _likelihood(flow, appearance).bits_per_dimension.mean().backward()
+        gradients.append((appearance.grad, flow.blocks[0].prior.conv.weight.grad))
+    assert torch.allclose(0.25 * gradients[0][0], gradients[1][0], atol=1e-8)
+    assert torch.allclose(gradients[0][1], gradients[1][1], atol=1e-6)
+
+
+@pytest.mark.parametrize("standardised", [True, False])
+def test_shrinking_the_embedding_wins_likelihood_only_as_released(standardised):
+    bits = []
+    for factor in (1.0, 0.1):
+        flow = _flow(standardised=standardised).train()  # ActNorm fits each embedding, as training would
+        bits.append(_likelihood(flow, factor * _appearance()).bits_per_dimension.mean().item())
+    gain = bits[0] - bits[1]
+    assert abs(gain) < 0.05 if standardised else gain > 1
+
+
 def test_gradient_reaches_the_condition_encoder():
     flow = _flow(condition_channels=4)
     _likelihood(flow, _appearance(), _masks()).bits_per_dimension.mean().backward()

@@ -3,13 +3,19 @@
 import torch
 from golden_weights import load_golden
 
-from stemseg.modeling.flow.dequantisation import dequantise_uniform, pool_and_squash, quantise_floor
+from stemseg.modeling.flow.dequantisation import (
+    dequantise_uniform,
+    pool_frames,
+    quantise_floor,
+    scale_gradient,
+    standardise,
+)
 
 
 def test_released_flow_input_from_the_golden_embedding():
     golden = load_golden("appearance_flow")
-    squashed = pool_and_squash(torch.from_numpy(golden["offset_decoder|A"]), num_halvings=2)
-    x = quantise_floor(squashed, num_bits=5)
+    frames = pool_frames(torch.from_numpy(golden["offset_decoder|A"]), num_halvings=2)
+    x = quantise_floor(torch.sigmoid(frames), num_bits=5)
     expected = torch.from_numpy(golden["offset_decoder|flow_input"])[0].transpose(0, 1)  # [T, A, h, w]
     assert torch.equal(x, expected)
 
@@ -32,6 +38,31 @@ def test_gradient_passes_straight_through_uniform_noise_and_not_through_the_floo
     assert not gradient.any()
 
 
-def test_half_precision_embedding_is_squashed_in_float32():
-    squashed = pool_and_squash(torch.randn(1, 3, 2, 8, 8).bfloat16(), num_halvings=2)
-    assert squashed.dtype == torch.float32 and squashed.shape == (2, 3, 2, 2)
+def test_half_precision_embedding_is_pooled_in_float32():
+    frames = pool_frames(torch.randn(1, 3, 2, 8, 8).bfloat16(), num_halvings=2)
+    assert frames.dtype == torch.float32 and frames.shape == (2, 3, 2, 2)
+
+
+def test_standardised_channels_have_mean_0_and_variance_1_and_constant_ones_stay_finite():
+    frames = 5 + 3 * torch.randn(2, 3, 8, 8)
+    frames[:, 2] = 4.0
+    result = standardise(frames)
+    assert torch.allclose(result.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(result[:, :2].var(dim=(0, 2, 3), correction=0), torch.ones(2), atol=1e-4)
+    assert not result[:, 2].any()
+
+
+def test_no_gradient_asks_a_standardised_embedding_to_shrink_or_to_shift():
+    frames = torch.randn(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((standardise(frames) * weights).sum(), frames)
+    assert gradient.abs().max() > 0.1
+    assert gradient.sum(dim=(0, 2, 3)).abs().max() < 1e-9
+    assert (gradient * frames).sum(dim=(0, 2, 3)).abs().max() < 1e-2  # but for the variance's lower bound
+
+
+def test_scaled_gradient():
+    x = torch.randn(4, requires_grad=True)
+    y = scale_gradient(x, 0.25)
+    assert torch.allclose(y, x)
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], torch.full((4,), 0.25))
