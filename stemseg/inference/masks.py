@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch.nn import functional as F
 
 from stemseg.structures.rle import encode_rle
@@ -18,8 +19,8 @@ _HALF = np.float32(0.5 + 1e-6)
 class MaskResizer:
     """Upsamples the mask of a label to the network's input, cuts the padding off and resizes it to the video's size.
 
-    All three steps are linear and separable, so each axis has one matrix and a mask costs two small matrix products
-    over the rectangle around it: nothing is made at full size but the result.
+    All three steps are linear and separable, so each axis has one sparse matrix (two or three entries a row), and a
+    mask costs two products over the rectangle around it: nothing is made at full size but the result.
 
     Args:
         label_size: (H, W) of label maps.
@@ -42,8 +43,11 @@ class MaskResizer:
         )
 
     def resize(self, labels: np.ndarray, label: int) -> np.ndarray:
-        """Binary mask [height, width] uint8 of one label in a label map [H, W], at the video's size."""
-        mask = np.zeros(self.video_size, dtype=np.uint8)
+        """Binary mask [height, width] uint8 of one label in a label map [H, W], at the video's size.
+
+        It lies column by column in memory, as run-length encoding wants it.
+        """
+        mask = np.zeros(self.video_size, dtype=np.uint8, order="F")
         inside = labels == label
         top, bottom = _extent(inside.any(axis=1))
         left, right = _extent(inside.any(axis=0))
@@ -51,7 +55,8 @@ class MaskResizer:
         y0, y1 = _extent(rows.sum(axis=1) > _HALF)
         x0, x1 = _extent(columns.sum(axis=1) > _HALF)
         box = inside[top:bottom, left:right].astype(np.float32)
-        mask[y0:y1, x0:x1] = rows[y0:y1] @ box @ columns[x0:x1].T > _HALF
+        tall = rows[y0:y1] @ box  # [y, right - left]
+        mask.T[x0:x1, y0:y1] = columns[x0:x1] @ np.ascontiguousarray(tall.T) > _HALF
         return mask
 
     def encode(self, labels: np.ndarray, wanted: Sequence[int]) -> dict[int, str]:
@@ -61,12 +66,12 @@ class MaskResizer:
         return {label: encode_rle(mask) for label, mask in masks if mask.any()}
 
 
-def _axis_matrix(label_length: int, network_length: int, video_length: int, stride: int) -> np.ndarray:
+def _axis_matrix(label_length: int, network_length: int, video_length: int, stride: int) -> csr_array:
     """[video, label] float32: how each pixel of the video mixes pixels of the label map, along one axis."""
     identity = torch.eye(label_length, dtype=torch.float64)[None]  # [1, label, label]
     upsampled = F.interpolate(identity, size=label_length * stride, mode="linear", align_corners=False)
     resized = F.interpolate(upsampled[..., :network_length], size=video_length, mode="linear", align_corners=False)
-    return np.ascontiguousarray(resized[0].T.numpy(), dtype=np.float32)
+    return csr_array(resized[0].T.numpy().astype(np.float32))
 
 
 def _extent(flags: np.ndarray) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stemseg.inference import clustering as clustering_module
 from stemseg.inference.clustering import SequentialClustering
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -98,3 +99,15 @@ def test_half_precision_input_is_clustered_in_single_precision() -> None:
     points = [x.half() for x in _points("xyff_5")]
     single = _clustering("xyff_5", compat=False)(*(x.float() for x in points))
     torch.testing.assert_close(_clustering("xyff_5", compat=False)(*points).labels, single.labels)
+
+
+def test_the_size_of_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _clustering("xyt_8", compat=False)(*_points("xyt_8")).labels
+    monkeypatch.setattr(clustering_module, "_CHUNK_SIZE", 7)
+    torch.testing.assert_close(_clustering("xyt_8", compat=False)(*_points("xyt_8")).labels, expected)
+
+
+def test_an_instance_holds_at_least_its_centre() -> None:
+    options = {"min_seediness": 0.8, "primary_threshold": 1.0, "secondary_threshold": 1.0, "max_instances": 20}
+    points = torch.tensor([[0.0, 1.0, 2.0]]), torch.ones(1, 3), torch.tensor([0.9, 0.95, 0.1])
+    assert SequentialClustering(**options)(*points).labels.tolist() == [1, 0, -1]
