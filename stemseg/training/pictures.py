@@ -60,7 +60,7 @@ class ClipPainter:
             "embedding": [cv2.resize(x, size) for x in embedding_colours(output.embedding[0])],
         }
         if output.appearance is not None:
-            rows["appearance"] = [cv2.resize(x, size) for x in embedding_colours(output.appearance[0])]
+            rows["appearance"] = [cv2.resize(x, size) for x in appearance_colours(output.appearance[0])]
         for name, row in rows.items():
             row[0] = row[0].copy()
             write_text(row[0], name, (4, 4))
@@ -98,6 +98,18 @@ def embedding_colours(embedding: Tensor) -> list[np.ndarray]:
     shades = functional.pad(shades, (0, 0, 0, 3 - shades.shape[0]))  # fewer than 3 dimensions leave channels dark
     images = shades.T.reshape(*embedding.shape[1:], 3)  # [T, h, w, 3]
     return list(images.round().byte().cpu().numpy())
+
+
+def appearance_colours(appearance: Tensor) -> list[np.ndarray]:
+    """Show the first three appearance dimensions as colours: [A, T, h, w] -> T images [h, w, 3] uint8.
+
+    Grey is the clip's mean, and black and white lie 1 away from it on every clip: a collapsed appearance is plain grey.
+    """
+    values = appearance[:3].float()
+    values = values - values.mean(dim=(1, 2, 3), keepdim=True)
+    shades = ((values + 1) * 127.5).clamp(0, 255)
+    shades = functional.pad(shades, (0, 0, 0, 0, 0, 0, 0, 3 - shades.shape[0]), value=127.5)
+    return list(shades.permute(1, 2, 3, 0).round().byte().cpu().numpy())  # [T, h, w, 3]
 
 
 def build_painter(cfg: Config, free_dim_bandwidths: Tensor) -> ClipPainter:

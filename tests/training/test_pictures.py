@@ -6,7 +6,7 @@ import torch
 from stemseg.config import load_config
 from stemseg.structures.clip import ClipBatch, ClipTargets
 from stemseg.structures.network_output import NetworkOutput
-from stemseg.training.pictures import build_painter, embedding_colours
+from stemseg.training.pictures import appearance_colours, build_painter, embedding_colours
 
 
 def _painter(*overrides):
@@ -66,3 +66,18 @@ def test_colours_are_equal_where_embeddings_are_and_differ_where_they_do():
     assert np.unique(colours[0][:, :4].reshape(-1, 3), axis=0).shape == (1, 3)
     assert np.abs(colours[0][0, 0].astype(int) - colours[0][0, 7]).max() == 255
     assert embedding_colours(torch.randn(2, 2, 4, 4))[0].shape == (4, 4, 3)
+
+
+def test_a_collapsed_appearance_is_grey_and_a_spread_one_is_not():
+    appearance = torch.full((2, 2, 4, 4), 5.0)
+    assert all(np.all(image == 128) for image in appearance_colours(appearance))
+    appearance[0, :, :2] = 3.0
+    image = appearance_colours(appearance)[0]
+    assert image.shape == (4, 4, 3)
+    assert np.all(image[:2, :, 0] == 0) and np.all(image[2:, :, 0] == 255) and np.all(image[..., 1:] == 128)
+
+
+def test_appearance_gets_a_row_of_its_own():
+    output = _output()._replace(appearance=torch.zeros(1, 3, 2, 8, 8))
+    sheet = _painter()(_batch(np.zeros((32, 32, 3), np.uint8)), output)["clip"]
+    assert sheet.shape[0] == 6 * (224 + 4) - 4
