@@ -1,0 +1,119 @@
+"""Does the appearance flow help? One command that trains every variant with the same budget and compares them.
+
+    python scripts/ablation.py --output workspace/ablation --device cuda --jobs 8
+
+Generates videos in which look-alikes meet and cross or turn back (only their colour tells them apart afterwards),
+trains each variant with each seed on them, segments the held-out videos and measures. Prints a table of means and
+spreads over seeds after each run, and writes it to OUT/ablation.md and OUT/ablation.json. Interrupted, the same command
+goes on; with more seeds or variants it runs those alone. ``--add`` tries an idea of your own:
+
+    python scripts/ablation.py --output workspace/ablation --add light conditional TRAINING.LOSSES.WEIGHT_OFFSET=0.1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
+
+from scripts.ablations.measure import RunFigures
+from scripts.ablations.report import markdown_table, table_rows, text_table, to_json
+from scripts.ablations.runs import Budget, Run, execute_all
+from scripts.ablations.variants import VARIANTS, Variant
+from scripts.synthetic.dataset import generate_dataset
+from scripts.synthetic.scenes import SceneOptions
+from stemseg.utils.errors import StemsegError
+
+CLASSES = ("disc", "square", "triangle")
+MAX_OBJECTS = 3  # a pair of look-alikes, and in half of the videos another object
+VIDEO_LENGTH = 20
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--output", "-o", type=Path, required=True, help="folder for videos, runs and tables")
+    add("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS, metavar="NAME", help=", ".join(VARIANTS))
+    add("--add", nargs="+", action="append", default=[], metavar=("NAME", "BASE"),
+        help="another variant: its name, the one it derives from, and KEY=VALUE overrides")  # fmt: skip
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    add("--iterations", type=int, default=2000, help="optimiser steps of each run (default: 2000)")
+    add("--cfg", default="ablation", help="configuration that the variants change (default: ablation)")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides for every variant")
+    add("--videos", type=Path, help="your own train.json, val.json and frames in train/, val/; by default generated")
+    add("--num_train", type=int, default=400, help="generated videos to train on (default: 400)")
+    add("--num_val", type=int, default=60, help="generated videos to measure on (default: 60)")
+    add("--device", default="cpu", help="cpu, cuda or mps")
+    add("--jobs", type=int, default=1, help="runs at a time")
+    add("--workers", type=int, default=0, help="data-loading processes of each run")
+    args = parser.parse_args(argv)
+    for extra in args.add:
+        if len(extra) < 2 or extra[1] not in VARIANTS or extra[0] in VARIANTS:
+            parser.error(f"--add {' '.join(extra)}: expected a new name and one of {', '.join(VARIANTS)}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the ablation that the command line describes."""
+    args = parse_arguments(argv)
+    try:
+        budget = Budget(
+            output=args.output.resolve(),
+            videos=args.videos or generate_videos(args),
+            config=args.cfg,
+            iterations=args.iterations,
+            overrides=args.set,
+            device=args.device,
+            workers=args.workers,
+        )
+        # seed by seed, so that there is a whole table, if a wide one, as early as possible
+        runs = [Run(variant, seed, budget) for seed in args.seeds for variant in chosen_variants(args)]
+        run_and_report(runs, args.jobs)
+    except StemsegError as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"\nwrote {args.output / 'ablation.md'} and {args.output / 'ablation.json'}")
+
+
+def generate_videos(args: argparse.Namespace) -> Path:
+    """Write the look-alikes' videos where they are not there yet; returns their folder."""
+    folder = args.output / f"videos_{args.num_train}_{args.num_val}"
+    if not (folder / "val.json").is_file():  # written last
+        options = SceneOptions(96, 160, VIDEO_LENGTH, MAX_OBJECTS, CLASSES, hard=True)
+        generate_dataset(folder, (args.num_train, args.num_val), options, workers=min(8, os.cpu_count() or 1))
+    return folder
+
+
+def chosen_variants(args: argparse.Namespace) -> list[Variant]:
+    """The variants that the command line names, then those that it adds."""
+    added = [
+        Variant(name, f"{base} with {', '.join(changes)}", (*VARIANTS[base].overrides, *changes))
+        for name, base, *changes in args.add
+    ]
+    return [*(VARIANTS[name] for name in args.variants), *added]
+
+
+def run_and_report(runs: Sequence[Run], jobs: int) -> None:
+    """Execute runs, and after each print and write the table of those that are done."""
+    results: dict[str, list[RunFigures]] = {}
+
+    def finished(run: Run, figures: RunFigures) -> None:
+        results.setdefault(run.variant.name, []).append(figures)
+        rows = table_rows(results)
+        print(f"\n{run.variant.name}, seed {run.seed} is done\n\n{text_table(rows)}", flush=True)
+        output = run.budget.output
+        output.mkdir(parents=True, exist_ok=True)
+        descriptions = "\n".join(f"- `{v.name}`: {v.description}" for v in dict.fromkeys(r.variant for r in runs))
+        (output / "ablation.md").write_text(f"{markdown_table(rows)}\n\n{descriptions}\n", encoding="utf-8")
+        (output / "ablation.json").write_text(json.dumps(to_json(results), indent=1), encoding="utf-8")
+
+    execute_all(runs, jobs=jobs, finished=finished)
+
+
+if __name__ == "__main__":
+    main()

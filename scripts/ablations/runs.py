@@ -1,0 +1,145 @@
+"""One run of the ablation: train, segment, measure, by the project's own commands; what is done is not done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scripts.ablations.measure import RunFigures, measure_results, read_training_log
+from scripts.ablations.variants import Variant, schedule_overrides
+from stemseg.config import load_config
+from stemseg.training.checkpoints import CheckpointStore
+from stemseg.utils.errors import ConfigError, StemsegError
+
+ROOT = Path(__file__).resolve().parents[2]
+_LOG_LINES_SHOWN = 15
+_FIGURES, _SETTINGS = "figures.json", "settings.json"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all runs have in common.
+
+    Attributes:
+        output: folder of the runs.
+        videos: folder that holds train.json, val.json and the frames in train/ and val/.
+        config: configuration, a name in configs/ or a path.
+        iterations: optimiser steps of a run, the flow's warm-up included.
+        overrides: of the configuration; a variant's own come after them.
+        device: cpu, cuda or mps.
+        workers: data-loading processes of each run.
+    """
+
+    output: Path
+    videos: Path
+    config: str
+    iterations: int
+    overrides: Sequence[str] = ()
+    device: str = "cpu"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant trained with one seed."""
+
+    variant: Variant
+    seed: int
+    budget: Budget
+
+    @property
+    def directory(self) -> Path:
+        """Where its checkpoints, log, results and figures are."""
+        return self.budget.output / "runs" / self.variant.name / f"seed_{self.seed}"
+
+    @property
+    def overrides(self) -> list[str]:
+        """Everything that it changes in the configuration."""
+        videos = self.budget.videos.resolve()
+        data = [f"DATA.CUSTOM.{split.upper()}_JSON={videos / split}.json" for split in ("train", "val")]
+        data += [f"DATA.CUSTOM.{split.upper()}_IMAGES={videos / split}" for split in ("train", "val")]
+        common = [*schedule_overrides(self.budget.iterations), *self.budget.overrides]
+        return [*data, f"TRAINING.SEED={self.seed}", *common, *self.variant.overrides]
+
+    def figures(self) -> RunFigures | None:
+        """The figures of a run that is done; None before."""
+        path = self.directory / _FIGURES
+        if not path.is_file():
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return RunFigures(**{name: float("nan") if value is None else value for name, value in content.items()})
+
+    def execute(self) -> RunFigures:
+        """Do what of the run is not done yet.
+
+        Raises:
+            ConfigError: where a part of it was made with other settings.
+            StemsegError: where a command fails; the message ends with the end of its output.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._check_settings()
+        figures = self.figures()
+        if figures is not None:
+            return figures
+        start = time.perf_counter()
+        self._command("training", "--model_dir", str(self.directory), "--cfg", self.budget.config,
+                      "--set", *self.overrides, "--num_cpu_workers", str(self.budget.workers),
+                      "--display_interval", "50", "--picture_interval", "0", "--ckpts_to_keep", "1")  # fmt: skip
+        seconds = time.perf_counter() - start
+        checkpoint = CheckpointStore(self.directory, keep=1).newest()
+        results = self.directory / "results"
+        self._command("inference", str(checkpoint), "--dataset", "custom", "--output_dir", str(results), "--overwrite")
+        log = read_training_log((self.directory / "training.log").read_text(encoding="utf-8"))
+        annotations = self.budget.videos / "val.json"
+        figures = measure_results(results / "results.json", annotations, **log, training_seconds=seconds)
+        content = {name: None if value != value else value for name, value in asdict(figures).items()}
+        (self.directory / _FIGURES).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        return figures
+
+    def _check_settings(self) -> None:
+        path, settings = self.directory / _SETTINGS, load_config(self.budget.config, self.overrides).to_dict()
+        if not path.is_file():
+            path.write_text(json.dumps(settings), encoding="utf-8")
+        elif json.loads(path.read_text(encoding="utf-8")) != settings:
+            raise ConfigError(
+                f"{self.directory} was made with other settings than this command has; give another --output, or "
+                "remove the folder"
+            )
+
+    def _command(self, main: str, *arguments: str) -> None:
+        """Run one of the main scripts; its output goes to the end of ``<main>.log``."""
+        path = self.directory / f"{main}.log"
+        command = [sys.executable, str(ROOT / "stemseg" / main / "main.py"), *arguments, "--device", self.budget.device]
+        # runs share the cores by being many
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        with path.open("a", encoding="utf-8") as log:
+            status = subprocess.call(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        if status:
+            lines = path.read_text(encoding="utf-8").splitlines()[-_LOG_LINES_SHOWN:]
+            raise StemsegError(
+                f"{main} of {self.variant.name}, seed {self.seed}, ended with status {status}; {path} ends with:\n"
+                + "\n".join(lines)
+            )
+
+
+def execute_all(runs: Iterable[Run], *, jobs: int, finished: Callable[[Run, RunFigures], None]) -> None:
+    """Execute runs in their order, ``jobs`` at a time; ``finished`` is called after each.
+
+    Raises:
+        StemsegError: of the first run that fails; those that were under way are completed, no other is started.
+    """
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        futures = [(run, pool.submit(run.execute)) for run in runs]
+        try:
+            for run, future in futures:
+                finished(run, future.result())
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
