@@ -40,18 +40,35 @@ def draw_instances(
         a new image, [H, W, 3] uint8.
     """
     canvas = image.copy()
-    palette = instance_palette()[:, ::-1].astype(int)
+    palette = instance_palette()[:, ::-1].tolist()
+    centres = {}
     for instance_id, mask in masks.items():
-        colour = palette[1 + (instance_id - 1) % 254]
-        inside = np.asarray(mask) != 0
-        canvas[inside] = ((1 - opacity) * canvas[inside] + opacity * colour).astype(np.uint8)
-        outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, outline, -1, colour.tolist(), 1)
+        inside = np.ascontiguousarray(np.asarray(mask) != 0, dtype=np.uint8)
+        left, top, width, height = cv2.boundingRect(inside)
+        if width:
+            box = (slice(top, top + height), slice(left, left + width))
+            _paint(canvas[box], inside[box], palette[1 + (instance_id - 1) % 254], opacity)
+            x, y = _centre(inside[box])
+            centres[instance_id] = (left + x, top + y)
     for instance_id, text in (captions or {}).items():
-        if instance_id in masks and np.any(masks[instance_id]):
-            rows, columns = np.nonzero(masks[instance_id])
-            write_text(canvas, text, (int(columns.mean()), int(rows.mean())), centred=True)
+        if instance_id in centres:
+            write_text(canvas, text, centres[instance_id], centred=True)
     return canvas
+
+
+def _paint(canvas: np.ndarray, inside: np.ndarray, colour: Sequence[int], opacity: float) -> None:
+    paint = np.empty_like(canvas)
+    paint[:] = colour
+    cv2.copyTo(cv2.addWeighted(canvas, 1 - opacity, paint, opacity, 0), inside, canvas)
+    outline, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    for points in outline:
+        canvas[points[:, 0, 1], points[:, 0, 0]] = colour
+
+
+def _centre(inside: np.ndarray) -> tuple[int, int]:
+    """Mean x and y of the set pixels."""
+    moments = cv2.moments(inside, binaryImage=True)
+    return int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])
 
 
 def write_text(canvas: np.ndarray, text: str, position: tuple[int, int], *, centred: bool = False) -> None:

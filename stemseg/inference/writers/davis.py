@@ -49,11 +49,11 @@ class DavisWriter(ResultWriter):
 
 def paint_id_map(tracks: VideoTracks, frame: int) -> np.ndarray:
     """Id map of a frame, [H, W] uint8: number of the track, 0 for none."""
-    id_map = np.zeros((tracks.height, tracks.width), dtype=np.uint8)
+    id_map = np.zeros((tracks.height, tracks.width), dtype=np.uint8, order="F")  # as decoded masks lie in memory
     for track in tracks.tracks:
         counts = track.segmentations[frame]
         if counts is not None:
-            id_map[decode_rle(counts, tracks.height, tracks.width) != 0] = track.track_id
+            np.copyto(id_map, track.track_id, where=decode_rle(counts, tracks.height, tracks.width).view(bool))
     return id_map
 
 
