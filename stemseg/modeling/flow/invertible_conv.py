@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class _ChannelMixing(nn.Module):
+class _ChannelMixing(nn.Module, ABC):
     """y = W x at every pixel; what W is made of is up to the subclass."""
 
+    @abstractmethod
     def matrix(self) -> Tensor:
         """W [C, C]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_abs_det(self) -> Tensor:
         """log |det W|, a scalar."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [N, C, h, w] -> (y [N, C, h, w], logdet [N])."""
