@@ -13,8 +13,9 @@ from stemseg.config import Config
 from stemseg.data.catalog import open_videos
 from stemseg.evaluation.ground_truth import unannotated_error
 from stemseg.evaluation.video_tracks import evaluate_mots_tracks, evaluate_video_tracks
+from stemseg.inference.clips import ClipSchedule
 from stemseg.inference.frame_sources import FrameSource, open_sequence
-from stemseg.inference.segmenter import segment_video
+from stemseg.inference.segmenter import DATA_SECTIONS, segment_video
 from stemseg.modeling.network import Network
 from stemseg.structures.annotations import VideoAnnotations
 from stemseg.structures.tracks import VideoTracks
@@ -76,7 +77,9 @@ def build_validator(cfg: Config, process: ProcessInfo, device: torch.device) -> 
 
     Raises:
         DataError: where the split is missing or has no public annotations.
+        ConfigError: where the overlap of inference's clips is impossible; now, not after the first iterations.
     """
+    ClipSchedule(cfg.INPUT.NUM_FRAMES, cfg.DATA[DATA_SECTIONS[cfg.TRAINING.MODE]].INFERENCE_FRAME_OVERLAP)
     annotations, image_dir = open_videos(cfg.TRAINING.MODE, "val", cfg)
     if not annotations.is_annotated:
         raise unannotated_error(annotations.source, "the file")
