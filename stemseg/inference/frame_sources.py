@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ class Frame(NamedTuple):
     name: str
     image: np.ndarray
 
+
+_logger = logging.getLogger("stemseg.inference")
 
 FrameReader = Callable[[], Frame]
 Prepared = TypeVar("Prepared")
@@ -157,11 +160,20 @@ class VideoFile(FrameSource):
             while True:
                 found, image = capture.read()
                 if not found:
+                    self._warn_if_short(index)
                     return
                 yield partial(Frame, f"{index:05d}", image)
                 index += 1
         finally:
             capture.release()
+
+    def _warn_if_short(self, num_frames: int) -> None:
+        expected = self._expected_length or 0
+        if num_frames < expected:
+            _logger.warning(
+                "%s: %d frames could be decoded, but its header says %d; if it is damaged, convert or copy it again",
+                self.description, num_frames, expected,
+            )  # fmt: skip
 
     def _open(self) -> cv2.VideoCapture:
         if not self._path.is_file():

@@ -46,6 +46,20 @@ def test_a_video_file_is_read_frame_by_frame(tmp_path: Path) -> None:
     np.testing.assert_allclose([frame.image.mean() for frame in frames], np.arange(6) * 40, atol=8)
 
 
+def test_a_video_that_ends_early_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with VideoWriter(tmp_path / "cut.mp4") as writer:
+        for _ in range(3):
+            writer.write(np.zeros((32, 48, 3), dtype=np.uint8))
+    source = VideoFile(tmp_path / "cut.mp4")
+    assert len(list(source)) == 3
+    assert not caplog.records
+    monkeypatch.setattr(source, "_expected_length", 5)
+    assert len(list(source)) == 3
+    assert "cut.mp4: 3 frames could be decoded, but its header says 5" in caplog.text
+
+
 def test_a_dataset_sequence_keeps_its_id_and_checks_the_annotated_size(tmp_path: Path) -> None:
     _write_frames(tmp_path / "v", ["0.png", "1.png"])
     sequence = VideoSequence(7, 24, 32, ["v/0.png", "v/1.png"])

@@ -21,7 +21,9 @@ from stemseg.inference.job import share_of
 from stemseg.inference.options import load_run_config, output_directory, parse_options
 from stemseg.inference.segmenter import VideoSegmenter, segment_video
 from stemseg.modeling.network import build_network
+from stemseg.modeling.weights import load_model_weights
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
+from stemseg.structures.rle import rle_area
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.drawing import VideoWriter
@@ -186,6 +188,19 @@ def test_a_script_can_segment_a_video_with_a_network_in_training(workspace: Path
     tracks = segment_video(network, open_path(workspace / "images" / "one"), cfg)
     assert network.training
     assert (tracks.sequence_id, tracks.num_frames, tracks.height, tracks.width) == ("one", 6, 60, 80)
+
+
+def test_mixed_precision_segments_alike(workspace: Path) -> None:
+    cfg = load_config(workspace / "model" / "config.yaml")
+    network, source = build_network(cfg), open_path(workspace / "images" / "two")
+    load_model_weights(network, workspace / "model" / "000001.pth")
+    mixed = load_config(workspace / "model" / "config.yaml", ["INFERENCE.AMP=bf16"])
+    covered = [
+        [sum(rle_area(t.segmentations[f], 60, 80) for t in tracks.tracks if t.segmentations[f]) for f in range(3)]
+        for tracks in (segment_video(network, source, c) for c in (cfg, mixed))
+    ]
+    assert min(covered[0]) > 0
+    np.testing.assert_allclose(covered[1], covered[0], atol=0.15 * 60 * 80)
 
 
 def test_flags_change_the_configuration(workspace: Path) -> None:
