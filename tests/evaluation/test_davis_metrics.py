@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_samples import HEIGHT, WIDTH, id_map, known_answers, write_png, write_sequence
+from PIL import Image
 
 from stemseg.evaluation.davis import (
     SEMI_SUPERVISED,
@@ -18,6 +19,7 @@ from stemseg.evaluation.davis import (
     statistics,
 )
 from stemseg.evaluation.davis_files import open_davis
+from stemseg.evaluation.id_map_sources import PaintedIdMaps, PngIdMaps
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
 from stemseg.structures.rle import encode_rle
 from stemseg.utils.errors import DataError
@@ -171,6 +173,22 @@ def test_missing_strange_and_wrong_files_are_named(tmp_path: Path) -> None:
     write_png(folder / "00003.png", truth[0])
     with pytest.raises(DataError, match=r"holds 00003\.png, but the sequence's 3 frames"):
         open_davis(tmp_path / "found", tmp_path / "truth", UNSUPERVISED)
+
+
+def test_only_maps_of_ids_are_read(tmp_path: Path) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "00000.png")
+    Image.new("1", (WIDTH, HEIGHT), 1).save(tmp_path / "00001.png")
+    maps = PngIdMaps(tmp_path, ["00000", "00001"])
+    with pytest.raises(DataError, match="is a RGB image, expected ids"):
+        maps.read(0)
+    assert (maps.read(1) == 1).all()
+
+
+def test_later_tracks_are_painted_over_earlier_ones() -> None:
+    wide, narrow = encode_rle(id_map(_1=(0, 0, 20, 10))), encode_rle(id_map(_1=(10, 0, 20, 10)))
+    painted = PaintedIdMaps(HEIGHT, WIDTH, 2, {300: [wide, None], 7: [narrow, narrow]})
+    assert [painted.read(0)[0, x] for x in (5, 15, 25, 35)] == [300, 7, 7, 0]
+    assert not (painted.read(1) == 300).any()
 
 
 def test_unknown_and_missing_sequences_are_named(tmp_path: Path) -> None:

@@ -133,4 +133,7 @@ def test_measuring_needs_annotations(command, tmp_path, tiny_dataset, capfd):
     (tmp_path / "val.json").write_text(json.dumps(content))
     held_out = (f"DATA.CUSTOM.VAL_JSON={tmp_path / 'val.json'}", f"DATA.CUSTOM.VAL_IMAGES={images}")
     assert command("--eval_interval", "1", overrides=held_out) == 1
+    assert "frame overlap is 4" in capfd.readouterr().err, "what would end the first evaluation ends the start"
+    held_out += ("DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1",)
+    assert command("--eval_interval", "1", overrides=held_out) == 1
     assert "can't be computed locally" in capfd.readouterr().err
