@@ -12,6 +12,7 @@ if __package__ in (None, ""):  # run as a file: import the package of this clone
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from stemseg.config import Config, load_config
 from stemseg.data.build import build_training_dataset
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = options.log_level.upper() if is_main else "ERROR"
     logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
     try:
-        with InterruptListener() as interrupts:
+        with logging_redirect_tqdm(), InterruptListener() as interrupts:
             return train(options, interrupts)
     except StemsegError as error:
         _logger.error("%s: %s", type(error).__name__, error)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from tensorboardX import SummaryWriter
+from tqdm import tqdm
 
 from stemseg.utils.timing import RecentMedian, format_duration
 
@@ -76,11 +77,13 @@ class RunLog:
         self._means = {name: _RunningMeans() for name in self._intervals}
         self._rate = RecentMedian()
         self._total_seconds = 0.0
+        self._bar: tqdm | None = None
 
     def add(self, iteration: int, record: IterationRecord) -> None:
         """Take in the record of the iteration that completed as number ``iteration``, counted from 1."""
         self._rate.add(record.seconds)
         self._total_seconds += record.seconds
+        self._show_progress(iteration, record)
         scalars = _scalars(record)
         for name, interval in self._intervals.items():
             self._means[name].add(scalars)
@@ -102,10 +105,13 @@ class RunLog:
                 self._open(iteration).add_image(name, image[:, :, ::-1], iteration, dataformats="HWC")
 
     def close(self) -> None:
-        """Write out what is pending."""
+        """Write out what is pending and end the progress bar."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs so that its log goes on smoothly; plain values only."""
@@ -121,6 +127,17 @@ class RunLog:
         self._rate = RecentMedian(values=state.get("recent_seconds", ()))
         for name, saved in state.get("means", {}).items():
             self._means[name].sums, self._means[name].count = dict(saved["sums"]), saved["count"]
+
+    def _show_progress(self, iteration: int, record: IterationRecord) -> None:
+        """A progress bar where a person looks on (a terminal); elsewhere the lines with the remaining time suffice."""
+        if self._directory is None:
+            return
+        if self._bar is None:
+            self._bar = tqdm(
+                total=self._max_iterations, initial=iteration - 1, desc="training", unit="iteration", disable=None
+            )
+        self._bar.set_postfix(loss=f"{record.losses['total']:.3f}", refresh=False)
+        self._bar.update()
 
     def _open(self, iteration: int) -> SummaryWriter:
         if self._writer is None:
