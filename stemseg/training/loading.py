@@ -36,6 +36,10 @@ def build_loader(
     pin_memory: bool,
 ) -> DataLoader:
     """Load the sampler's micro-batches, in its order, in ``num_workers`` processes (0: on demand, in this one)."""
+    if num_workers > 0:
+        # ends OpenCV's threads before the workers are forked, which would inherit the pool without its threads and wait
+        # for them forever
+        cv2.setNumThreads(1)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
