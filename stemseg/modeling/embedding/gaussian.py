@@ -22,7 +22,7 @@ def squared_distance(embeddings: Tensor, centres: Tensor, bandwidths: Tensor) ->
         bandwidths: [I, E], b.
 
     Returns:
-        [I, P] float32.
+        [I, P], float64 where the device has it; near a centre, rounding may leave a distance slightly below 0.
     """
     # expanded to b x^2 - 2 b mu x + b mu^2, this is one product of [I, 2 E + 1] and [2 E + 1, P] instead of several
     # tensors [I, E, P]; the terms cancel near the centre, hence the higher precision
@@ -30,19 +30,13 @@ def squared_distance(embeddings: Tensor, centres: Tensor, bandwidths: Tensor) ->
         x, mu, b = (v.to(_product_dtype(v.device)) for v in (embeddings, centres, bandwidths))
         points = torch.cat([x.square(), x, torch.ones_like(x[:1])])
         weights = torch.cat([b, -2 * b * mu, (b * mu.square()).sum(dim=1, keepdim=True)], dim=1)
-        return (weights @ points).float().clamp(min=0)
+        return weights @ points
 
 
 def _product_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
-def gaussian_probability(embeddings: Tensor, centres: Tensor, bandwidths: Tensor) -> Tensor:
-    """p = exp(-1/2 d), the probability that the training loss gives each point for each instance.
-
-    Arguments as in :func:`squared_distance`.
-
-    Returns:
-        [I, P] float32 in [0, 1].
-    """
-    return torch.exp(-0.5 * squared_distance(embeddings, centres, bandwidths))
+def gaussian_probability(squared_distances: Tensor) -> Tensor:
+    """p = exp(-1/2 d), the probability that the training loss gives a point for an instance, float32 in [0, 1]."""
+    return torch.exp(-0.5 * squared_distances.float().clamp(min=0))

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from stemseg.config import Config
-from stemseg.modeling.embedding.gaussian import bandwidth, gaussian_probability
-from stemseg.modeling.losses.lovasz import lovasz_hinge
+from stemseg.modeling.embedding.gaussian import bandwidth, gaussian_probability, squared_distance
+from stemseg.modeling.losses.lovasz import lovasz_hinge_terms
 from stemseg.structures.clip import ClipTargets
 from stemseg.structures.embedding_dims import EmbeddingDims, parse_dim_mode
 from stemseg.structures.network_output import NetworkOutput
+
+_NEGLIGIBLE_DISTANCE = 36.1  # 2 exp(-1/2 d) is less than half of float32's step below 1: the hinge's error rounds to 0
 
 
 class EmbeddingLossTerms(NamedTuple):
@@ -108,41 +110,70 @@ class EmbeddingCriterion(nn.Module):
     ) -> _ClipSums | None:
         """Maps [E | B | 1, T, h, w] of one clip and its targets -> sums over its instances; None without any."""
         embedding, raw_bandwidth, seediness = (x.flatten(1) for x in (embedding, raw_bandwidth, seediness))  # [., P]
-        masks = target.masks.flatten(1) > 0  # [I, P]
+        masks = target.masks.flatten(1)
         # an instance without a pixel at this scale has no centre; the others keep their own masks
-        masks = masks[masks.any(dim=1)]
+        masks = masks.index_select(0, masks.amax(dim=1).nonzero()[:, 0]).bool()  # [I, P]
         if masks.shape[0] == 0:
             return None
-        areas = masks.sum(dim=1)
-        mean_weights = masks / areas[:, None].float()
-        probabilities = self._probabilities(embedding, raw_bandwidth, mean_weights)
-        # from here on only the pixels inside of each instance: [M], M = sum of the areas
-        instance, pixel = masks.nonzero().unbind(1)
-        area = areas[instance]
-        lovasz = lovasz_hinge(2 * probabilities - 1, masks).sum()
-        mean_raw = (mean_weights @ raw_bandwidth.detach().T).T  # the variance's gradient by the mean is 0
-        spread = (raw_bandwidth[:, pixel] - mean_raw[:, instance]).square().mean(dim=0)
-        error = (seediness[0, pixel] - probabilities.detach()[instance, pixel]).square()
-        background = _background_seediness(seediness[0], masks, target.ignore_mask.flatten())
+        weights = masks.float()
+        areas = weights.sum(dim=1)
+        mean_weights = weights.div_(areas[:, None])
+        distances = self._distances(embedding, raw_bandwidth, mean_weights)
+        # of I * P probabilities only those of K pairs count in the hinge ...
+        pairs = _find_pairs(distances.detach(), masks)
+        probabilities = gaussian_probability(distances.flatten().index_select(0, pairs.flat))
+        lovasz = lovasz_hinge_terms(2 * probabilities - 1, pairs.inside, pairs.instance, areas.long())
+        # ... and in the other terms those of the pixels inside of each instance: [M], M = sum of the areas
+        member = pairs.inside.nonzero()[:, 0]
+        instance, pixel = (x.index_select(0, member) for x in (pairs.instance, pairs.pixel))
+        mean_raw = (mean_weights @ raw_bandwidth.detach().T).T  # [B, I]; the variance's gradient by the mean is 0
+        spread = (raw_bandwidth.index_select(1, pixel) - mean_raw.index_select(1, instance)).square().mean(dim=0)
+        error = (seediness[0].index_select(0, pixel) - probabilities.detach().index_select(0, member)).square()
+        area = areas.index_select(0, instance)
         return _ClipSums(
-            lovasz=lovasz,
+            lovasz=lovasz.sum(),
             variance_smoothness=(spread / area).sum() / len(areas),
-            seediness=(error / area).sum() + background,
+            seediness=(error / area).sum() + _background_seediness(seediness[0], target),
             num_instances=len(areas),
         )
 
-    def _probabilities(self, embedding: Tensor, raw_bandwidth: Tensor, mean_weights: Tensor) -> Tensor:
-        """p_i of every point, from the mean embedding and the mean bandwidth over each instance: [I, P]."""
+    def _distances(self, embedding: Tensor, raw_bandwidth: Tensor, mean_weights: Tensor) -> Tensor:
+        """Squared distances to the mean embedding of each instance, by its mean bandwidth: [I, P]."""
         centres = mean_weights @ embedding.T  # [I, E]
         bandwidths = mean_weights @ bandwidth(raw_bandwidth).T  # [I, B]
         free = self.free_dim_bandwidths.expand(len(centres), -1)
-        return gaussian_probability(embedding, centres, torch.cat([bandwidths, free], dim=1))
+        return squared_distance(embedding, centres, torch.cat([bandwidths, free], dim=1))
 
 
-def _background_seediness(seediness: Tensor, masks: Tensor, ignore: Tensor) -> Tensor:
-    """Mean squared seediness outside of all instances; ignored pixels count in the mean with 0."""
-    background = ~masks.any(dim=0)
-    errors = seediness.square() * (background & (ignore == 0))
+class _Pairs(NamedTuple):
+    """K pairs of an instance and a pixel, sorted by instance; [K] each."""
+
+    flat: Tensor  # instance * P + pixel
+    instance: Tensor
+    pixel: Tensor
+    inside: Tensor  # bool: the pixel belongs to the instance
+
+
+def _find_pairs(distances: Tensor, masks: Tensor) -> _Pairs:
+    """The pairs that count in the Lovász hinge, of squared distances [I, P] and masks [I, P] bool.
+
+    All pixels of an instance do. Outside of it a pixel adds nothing when its error in the hinge, 2 p, is below those of
+    all inside pixels, 2 - 2 p, or so small that float32 rounds it to 0. In training that is nearly everything, so that
+    the loss of 20 instances that share an image costs a few times that of one.
+    """
+    smallest = torch.where(masks, distances, torch.inf).amin(dim=1).clamp(min=0)
+    limit = -2 * torch.log(-torch.expm1(-0.5 * smallest))  # where p = 1 - (the largest p inside)
+    near = distances <= limit.clamp(max=_NEGLIGIBLE_DISTANCE)[:, None]
+    flat = (near | masks).flatten().view(torch.uint8).nonzero()[:, 0]
+    instance = torch.div(flat, masks.shape[1], rounding_mode="floor")
+    pixel = flat - instance * masks.shape[1]
+    return _Pairs(flat, instance, pixel, inside=masks.flatten().index_select(0, flat))
+
+
+def _background_seediness(seediness: Tensor, target: ClipTargets) -> Tensor:
+    """Mean squared seediness [P] outside of all instances; ignored pixels count in the mean with 0."""
+    background = target.masks.amax(dim=0).flatten() == 0
+    errors = seediness.square() * (background & (target.ignore_mask.flatten() == 0))
     return errors.sum() / background.sum().clamp(min=1)
 
 

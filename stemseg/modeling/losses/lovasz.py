@@ -17,54 +17,50 @@ def lovasz_hinge(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         [I] float32 losses.
     """
-    with torch.autocast(logits.device.type, enabled=False):
-        inside = labels > 0
-        logits = logits.float()
-        errors = F.relu(1 - torch.where(inside, logits, -logits))
-        return (errors * _jaccard_steps(errors.detach(), inside)).sum(dim=1)
+    inside = labels > 0
+    mask_index = torch.arange(len(labels), device=labels.device).repeat_interleave(labels.shape[1])
+    terms = lovasz_hinge_terms(logits.flatten(), inside.flatten(), mask_index, inside.sum(dim=1))
+    return terms.view_as(labels).sum(dim=1)
 
 
-def _jaccard_steps(errors: Tensor, inside: Tensor) -> Tensor:
-    """How much the Jaccard loss of its mask grows when a pixel is misclassified too, after all with a larger error.
+def lovasz_hinge_terms(logits: Tensor, inside: Tensor, mask_index: Tensor, areas: Tensor) -> Tensor:
+    """What each of K pairs of a mask and a pixel adds to the hinge of its mask.
 
-    Once every inside pixel is misclassified the loss is 1 and can't grow: the many outside pixels with a smaller error
-    than any inside pixel's have step 0. They are left out of the sort, so that sorting for 20 masks that share an image
-    costs little more than for one.
+    Pairs may be left out where they can't matter: once every inside pixel of a mask is misclassified its loss can't
+    grow, so outside pixels with a smaller error than all inside pixels add nothing.
 
     Args:
-        errors: [I, P], none below 0.
-        inside: [I, P] bool.
+        logits: [K].
+        inside: [K] bool; all inside pixels of every mask have to be there.
+        mask_index: [K], ascending, the mask of each pair.
+        areas: [I], inside pixels of each mask.
 
     Returns:
-        [I, P] float32.
+        [K] float32.
     """
-    areas = inside.sum(dim=1)
-    smallest_inside = errors.masked_fill(~inside, torch.inf).amin(dim=1)
-    threshold = torch.where(areas > 0, smallest_inside, 0)  # no inside pixel: the largest error has the whole step
-    kept = (errors >= threshold[:, None]).flatten().nonzero()[:, 0]
-    mask_index = torch.div(kept, errors.shape[1], rounding_mode="floor")
-    # the bits of floats above 0 are ordered like the floats: one integer sorts by mask, then by falling error
-    error_bits = (errors.flatten()[kept] + 0.0).view(torch.int32).long()
-    order = (mask_index * 2**32 - error_bits).argsort()
-    kept, mask_index = kept[order], mask_index[order]
-    steps = torch.zeros(errors.numel(), device=errors.device)
-    steps[kept] = _sorted_steps(inside.flatten()[kept], mask_index, areas)
-    return steps.view_as(errors)
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = logits.float()
+        errors = F.relu(1 - torch.where(inside, logits, -logits))
+        return errors * _jaccard_steps(errors.detach(), inside, mask_index, areas)
 
 
-def _sorted_steps(inside: Tensor, mask_index: Tensor, areas: Tensor) -> Tensor:
-    """Jaccard steps of K pixels that are sorted by mask and falling error.
+def _jaccard_steps(errors: Tensor, inside: Tensor, mask_index: Tensor, areas: Tensor) -> Tensor:
+    """How much the Jaccard loss of its mask grows when a pixel is misclassified too, after all with a larger error.
 
     With c inside and r outside pixels misclassified so far, this one counted, of an area G, the loss is
-    1 - (G - c) / (G + r). The differences are written out, so that nothing cancels.
+    1 - (G - c) / (G + r). The differences are written out, so that nothing cancels. All are [K]; no error is below 0.
     """
-    counts = mask_index.bincount(minlength=len(areas))
-    starts = (counts.cumsum(0) - counts)[mask_index]
-    area = areas[mask_index]
-    position = torch.arange(1, len(mask_index) + 1, device=mask_index.device) - starts
-    c = inside.long().cumsum(0) - (areas.cumsum(0) - areas)[mask_index]
-    r = position - c
-    union = (area + r).float()
-    outside_step = (area - c) / (union * (union - 1).clamp(min=1))
-    outside_step = torch.where(area > 0, outside_step, (position == 1).float())
-    return torch.where(inside, 1 / union, outside_step)
+    # the bits of floats above 0 are ordered like the floats: one integer sorts by mask, then by falling error
+    error_bits = (errors + 0.0).view(torch.int32)
+    order = (mask_index * 2**32 - error_bits).argsort()  # leaves mask_index as it is
+    inside = inside.index_select(0, order)
+    inside_so_far = inside.cumsum(0)  # of this mask and all before it
+    outside_so_far = torch.arange(1, len(order) + 1, device=order.device) - inside_so_far
+    inside_end = areas.cumsum(0)  # [I]
+    outside_start = torch.searchsorted(mask_index, torch.arange(len(areas), device=areas.device)) - inside_end + areas
+    left = inside_end.index_select(0, mask_index) - inside_so_far  # G - c
+    union = outside_so_far + (areas - outside_start).index_select(0, mask_index)  # G + r
+    # 1 / (G + r) inside, (G - c) / ((G + r) (G + r - 1)) outside, but all of it where the mask is empty and r is 1
+    outside_factor = torch.where(union > 1, left / (union - 1), 1.0)
+    steps = torch.where(inside, 1.0, outside_factor) / union
+    return torch.empty_like(errors).scatter_(0, order, steps)

@@ -1,5 +1,7 @@
 """The Gaussian of an instance: against the formula in float64, and in mixed precision."""
 
+import math
+
 import pytest
 import torch
 
@@ -29,13 +31,17 @@ def test_distance_and_probability_equal_the_formula(scale):
     embeddings[:, 0] = centres[0] + 1e-4  # near a centre, where the terms of the product form cancel
     expected = naive_distance(embeddings, centres, bandwidths)
     assert torch.allclose(squared_distance(embeddings, centres, bandwidths).double(), expected, rtol=1e-6, atol=1e-7)
-    probabilities = gaussian_probability(embeddings, centres, bandwidths)
+    probabilities = gaussian_probability(squared_distance(embeddings, centres, bandwidths))
     assert torch.allclose(probabilities.double(), torch.exp(-0.5 * expected), atol=1e-6)
+
+
+def test_rounding_gives_no_probability_above_one():
+    assert gaussian_probability(torch.tensor([-1e-3, 0.0, 2.0])).tolist() == pytest.approx([1.0, 1.0, math.exp(-1)])
 
 
 def test_gradients_equal_the_formula():
     inputs = [x.requires_grad_() for x in draw()]
-    gradients = torch.autograd.grad(gaussian_probability(*inputs).sum(), inputs)
+    gradients = torch.autograd.grad(gaussian_probability(squared_distance(*inputs)).sum(), inputs)
     expected = torch.autograd.grad(torch.exp(-0.5 * naive_distance(*inputs)).sum(), inputs)
     for gradient, reference in zip(gradients, expected, strict=True):
         assert torch.allclose(gradient, reference, atol=1e-5)
@@ -44,6 +50,6 @@ def test_gradients_equal_the_formula():
 def test_autocast_does_not_lower_the_precision():
     inputs = draw()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        probabilities = gaussian_probability(*inputs)
+        probabilities = gaussian_probability(squared_distance(*inputs))
     assert probabilities.dtype == torch.float32
-    assert torch.equal(probabilities, gaussian_probability(*inputs))
+    assert torch.equal(probabilities, gaussian_probability(squared_distance(*inputs)))

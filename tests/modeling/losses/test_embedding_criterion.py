@@ -91,6 +91,31 @@ def test_overlapping_vanished_and_ignored_instances_equal_the_naive_loss():
     assert relative_difference(gradient, reference) < 1e-4
 
 
+@pytest.mark.parametrize("spread", [1e-4, 0.05, 0.3])
+def test_pixels_far_from_an_instance_may_be_left_out(spread):
+    generator = torch.Generator().manual_seed(1)
+    criterion = criterion_for("xyff")
+    masks = torch.zeros(4, 2, 12, 16, dtype=torch.uint8)
+    for i in range(3):
+        masks[i, :, 4 * i : 4 * i + 4, :5] = 1
+    masks[3, 0, 3, 9] = 1  # of one pixel, with p = 1
+    centres = torch.tensor(
+        [[0.0, 0, 0, 0], [1.0, 0, 0, 0], [3.0, 3, 0, 0], [0.0, 0, 0, 0]]
+    )  # p between the first two is far from 0
+    embedding = spread * torch.randn(4, 2, 12, 16, generator=generator)
+    embedding[:, :, :, 5:] += 3 * torch.rand(4, 2, 12, 11, generator=generator) - 1  # the background, everywhere
+    embedding = embedding + torch.einsum("ie,ithw->ethw", centres, masks.float())
+    maps = torch.cat([embedding, 0.3 + 0.1 * torch.randn(3, 2, 12, 16, generator=generator)])[None].requires_grad_()
+    targets = [ClipTargets(masks, torch.ones(4), torch.zeros(2, 12, 16))]
+    terms = criterion(split(maps, criterion.dims), targets)
+    expected = naive_terms(maps.double(), targets, criterion.double())
+    for term, reference in zip(terms[1:], expected, strict=True):
+        assert term.item() == pytest.approx(reference.item(), rel=1e-5, abs=1e-6)
+    (gradient,) = torch.autograd.grad(terms.total, maps)
+    (reference,) = torch.autograd.grad(expected[0] + 10 * expected[1] + expected[2], maps)
+    assert relative_difference(gradient, reference) < 1e-4
+
+
 def test_an_instance_that_vanished_does_not_shift_the_others():
     name = next(key.split("|")[0] for key in GOLDEN if FROZE_A_MISTAKE in key)
     maps, (targets,) = golden_case(name)
