@@ -29,14 +29,15 @@ VARIANTS = {
         ),
         Variant(
             "stemseg",
-            "STEm-Seg with the same six dimensions, no appearance decoder",
+            "STEm-Seg with three free dimensions (xytfff): what the others have, less the appearance",
             (),
         ),
         Variant(
             "released",
-            "appearance as in the released code: nothing trains it",
+            "appearance and flow as in the released code: nothing trains the appearance",
             (
                 *_APPEARANCE,
+                "MODEL.OFFSET.FEATURES=stride32",
                 "MODEL.OFFSET.DETACH=true",
                 "MODEL.OFFSET.CONDITION=none",
                 "MODEL.OFFSET.DEQUANTISATION=floor",
@@ -45,38 +46,28 @@ VARIANTS = {
         ),
         Variant(
             "appearance",
-            "appearance trained by the mask loss alone, no flow loss",
+            "appearance trained by the mask loss, no flow loss",
             (*_APPEARANCE, "TRAINING.LOSSES.WEIGHT_OFFSET=0", "TRAINING.GLOW_EPOCH=0"),
         ),
         Variant(
             "flow",
-            "appearance, mask loss and unconditional flow",
+            "appearance trained by the mask loss and an unconditional flow",
             (*_APPEARANCE, "MODEL.OFFSET.CONDITION=none"),
         ),
         Variant(
             "conditional",
-            "appearance, mask loss and conditional flow: the papers'",
+            "appearance trained by the mask loss and the conditional flow: the papers' method, with our defaults",
             _APPEARANCE,
         ),
         Variant(
-            "appearance-trunk",
-            "appearance from the decoder's trunk, no flow loss",
-            (
-                *_APPEARANCE,
-                "MODEL.OFFSET.FEATURES=trunk",
-                "TRAINING.LOSSES.WEIGHT_OFFSET=0",
-                "TRAINING.GLOW_EPOCH=0",
-            ),
+            "conditional-full",
+            "the same with the flow's whole gradient to the appearance, not a hundredth of it",
+            (*_APPEARANCE, "MODEL.OFFSET.GRADIENT_SCALE=1"),
         ),
         Variant(
-            "flow-trunk",
-            "appearance from the decoder's trunk, unconditional flow",
-            (*_APPEARANCE, "MODEL.OFFSET.FEATURES=trunk", "MODEL.OFFSET.CONDITION=none"),
-        ),
-        Variant(
-            "conditional-trunk",
-            "appearance from the decoder's trunk, conditional flow",
-            (*_APPEARANCE, "MODEL.OFFSET.FEATURES=trunk"),
+            "conditional-stride32",
+            "the papers' method with the appearance made from the stride-32 map alone, as published",
+            (*_APPEARANCE, "MODEL.OFFSET.FEATURES=stride32"),
         ),
     )
 }

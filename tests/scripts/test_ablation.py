@@ -1,0 +1,142 @@
+"""The ablation measures swaps as such, its table says what was measured, and its one command runs and resumes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from scripts import ablation
+from scripts.ablations.measure import RunFigures, identity_figures, read_training_log
+from scripts.ablations.report import markdown_table, table_rows, text_table, to_json
+from scripts.ablations.variants import VARIANTS, schedule_overrides
+from stemseg.config import load_config
+from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthTrack, GroundTruthVideo
+from stemseg.structures.rle import encode_rle
+from stemseg.structures.tracks import Track, VideoTracks
+
+SIZE, LENGTH = (8, 12), 6
+
+
+def box(left):
+    mask = np.zeros(SIZE, dtype=np.uint8)
+    mask[2:6, left : left + 4] = 1
+    return encode_rle(mask)
+
+
+LEFT, RIGHT = box(0), box(8)
+OBJECTS = [[LEFT] * LENGTH, [RIGHT] * LENGTH]
+
+
+def figures_of(*tracks, objects=OBJECTS):
+    truth = [GroundTruthTrack(i, 1, list(masks)) for i, masks in enumerate(objects, start=1)]
+    paths = [f"v/{t}.jpg" for t in range(LENGTH)]
+    video = GroundTruthVideo("v", *SIZE, paths, truth)
+    found = [Track(i, 1, 1.0, list(masks)) for i, masks in enumerate(tracks, start=1)]
+    result = VideoTracks("v", *SIZE, LENGTH, video.frame_names, found)
+    return identity_figures([result], GroundTruth("here", {1: "object"}, [video]))
+
+
+def test_perfect_tracks():
+    assert figures_of(*OBJECTS) == {"track_iou": 1.0, "mask_iou": 1.0, "kept": 1.0, "swapped": 0.0}
+
+
+def test_a_swap_leaves_the_masks_and_costs_the_identity():
+    swapped = [[LEFT] * 3 + [RIGHT] * 3, [RIGHT] * 3 + [LEFT] * 3]
+    figures = figures_of(*swapped)
+    assert figures.pop("track_iou") == pytest.approx(1 / 3)  # half of each object's pixels, over one and a half
+    assert figures == {"mask_iou": 1.0, "kept": 0.0, "swapped": 1.0}
+
+
+def test_a_lost_object_is_neither_kept_nor_swapped():
+    figures = figures_of(OBJECTS[0], [RIGHT] * 2 + [None] * 4)
+    assert (figures["kept"], figures["swapped"]) == (0.5, 0.0)
+    assert figures["mask_iou"] == pytest.approx((6 + 2) / 12)
+    assert figures["track_iou"] == pytest.approx((1 + 2 / 6) / 2)
+    assert figures_of() == {"track_iou": 0.0, "mask_iou": 0.0, "kept": 0.0, "swapped": 0.0}
+
+
+def test_an_object_that_leaves_says_nothing_about_identity():
+    figures = figures_of(*OBJECTS, objects=[OBJECTS[0], [RIGHT] * 3 + [None] * 3])
+    assert figures["kept"] == 1.0  # of the one that is there at both ends
+    assert figures["mask_iou"] == 1.0  # of the visible ones
+
+
+def test_training_log_gives_the_last_values():
+    log = (
+        "iteration 50/100  total 4.6  bits_per_dimension 3.7834  appearance_between 0.0140  appearance_within 0.0330\n"
+        "iteration 99/99  total 2.0  bits_per_dimension -0.5000  appearance_between 0.0287  appearance_within 0.0565\n"
+        "saved 000100.pth\n"
+    )
+    assert read_training_log(log) == {
+        "bits_per_dimension": -0.5, "appearance_between": 0.0287, "appearance_within": 0.0565,
+    }  # fmt: skip
+    assert read_training_log("iteration 1/1  total 4.6\n") == {}
+
+
+def run_figures(ap, **more):
+    return RunFigures(ap, 0.9, 0.5, 0.6, 0.8, 0.7, 0.2, **more)
+
+
+def test_table_holds_mean_and_spread():
+    results = {"plain": [run_figures(0.1), run_figures(0.3)], "flow": [run_figures(0.4, bits_per_dimension=2.5)]}
+    rows = table_rows(results)
+    cells = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
+    assert cells["plain"]["AP"] == "20.0 ± 14.1"  # the sample's standard deviation
+    assert cells["plain"]["seeds"] == "2"
+    assert cells["plain"]["bits/dim"] == "-"
+    assert cells["flow"]["AP"] == "40.0"
+    assert cells["flow"]["bits/dim"] == "2.50"
+    assert "A within" not in rows[0]  # no variant has it
+
+
+def test_tables_are_aligned_and_markdown_is_one():
+    rows = [["variant", "AP"], ["a", "1.0 ± 0.1"], ["longer-name", "-"]]
+    text = text_table(rows).splitlines()
+    assert len({len(line) for line in text}) == 1
+    assert text[2] == "a            1.0 ± 0.1"
+    lines = markdown_table(rows).splitlines()
+    assert lines[1] == "|-------------|----------:|"
+    assert [cell.strip() for cell in lines[2].strip("|").split("|")] == ["a", "1.0 ± 0.1"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_json_has_no_nan():
+    content = to_json({"plain": [run_figures(0.1), run_figures(0.3)]})
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["plain"]["mean"]["ap"] == pytest.approx(0.2)
+    assert content["plain"]["mean"]["bits_per_dimension"] is None
+    assert math.isclose(content["plain"]["spread"]["ap"], 0.02**0.5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_variants_are_configurations(variant):
+    cfg = load_config("ablation", [*schedule_overrides(40), *variant.overrides])
+    assert cfg.TRAINING.MAX_ITERATIONS == 40
+    assert cfg.MODEL.USE_OFFSET_HEAD is not variant.name.startswith("stemseg")
+
+
+def test_the_command_runs_resumes_and_refuses_other_settings(tmp_path, capsys):
+    tiny = ["INPUT.NUM_FRAMES=2", "INPUT.MIN_DIM=32", "INPUT.MAX_DIM=64", "DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1",
+            "MODEL.OFFSET.N_FLOW=1", "TRAINING.BATCH_SIZE=1", "TRAINING.MAX_SAMPLES_PER_GPU=1"]  # fmt: skip
+    command = ["--output", str(tmp_path), "--seeds", "0", "--iterations", "2", "--num_train", "1", "--num_val", "1",
+               "--variants", "--add", "mine", "conditional", "MODEL.OFFSET.N_BITS=4", "--set", *tiny]  # fmt: skip
+    ablation.main(command)
+    assert "mine" in capsys.readouterr().out
+    content = json.loads((tmp_path / "ablation.json").read_text())
+    assert content["mine"]["runs"][0]["bits_per_dimension"] is not None
+    assert "conditional with MODEL.OFFSET.N_BITS=4" in (tmp_path / "ablation.md").read_text()
+
+    log = tmp_path / "runs" / "mine" / "seed_0" / "training.log"
+    before = log.read_text()
+    ablation.main(command)
+    assert log.read_text() == before  # a finished run is not run again
+
+    with pytest.raises(SystemExit, match="was made with other settings"):
+        ablation.main([*command, "MODEL.OFFSET.AFFINE=true"])
+
+
+def test_a_variant_needs_a_known_base(capsys):
+    with pytest.raises(SystemExit):
+        ablation.parse_arguments(["--output", "x", "--add", "mine", "conditonal", "A=1"])
+    assert "expected a new name and one of stemseg-xyt" in capsys.readouterr().err
