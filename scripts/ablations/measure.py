@@ -22,11 +22,11 @@ _LOGGED = ("bits_per_dimension", "appearance_between", "appearance_within")
 
 @dataclass(frozen=True)
 class RunFigures:
-    """One trained network on the held-out videos; all but the last four are fractions.
+    """One trained network on the held-out videos; all but the last four are fractions; NaN: not defined.
 
     Attributes:
         ap, ap50: class-agnostic.
-        ap_classes: mean over the classes.
+        ap_classes: mean over the classes; NaN for a network without classes.
         track_iou: spatio-temporal IoU of an object and its track, one to one, mean over objects; a swap halves it.
         mask_iou: the same in each frame by itself, so that identity does not matter: what tracking could reach.
         kept: share of the objects that one track follows from a video's first third to its last.
@@ -49,17 +49,18 @@ class RunFigures:
     training_seconds: float = float("nan")
 
 
-def measure_results(results: Path, annotations: Path, **training: float) -> RunFigures:
+def measure_results(results: Path, annotations: Path, *, with_classes: bool, **training: float) -> RunFigures:
     """Compare a run's ``results.json`` with the held-out videos' annotations.
 
     Args:
+        with_classes: whether the network tells classes apart; ``ap_classes`` is NaN where it does not.
         training: figures of the training, see :func:`read_training_log`.
     """
     truth = load_ground_truth(annotations)
     tracks = load_results(results, truth)
     agnostic = evaluate_average_precision(tracks, truth, class_agnostic=True).overall
-    classes = evaluate_average_precision(tracks, truth).overall
-    return RunFigures(agnostic.ap, agnostic.ap50, classes.ap, **identity_figures(tracks, truth), **training)
+    ap_classes = evaluate_average_precision(tracks, truth).overall.ap if with_classes else float("nan")
+    return RunFigures(agnostic.ap, agnostic.ap50, ap_classes, **identity_figures(tracks, truth), **training)
 
 
 def identity_figures(results: Sequence[VideoTracks], truth: GroundTruth) -> dict[str, float]:

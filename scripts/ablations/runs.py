@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -88,20 +89,36 @@ class Run:
         figures = self.figures()
         if figures is not None:
             return figures
+        seconds = self._train()
+        results = self._segment()
+        figures = measure_results(
+            results / "results.json",
+            self.budget.videos / "val.json",
+            with_classes=load_config(self.budget.config, self.overrides).INPUT.NUM_CLASSES > 2,
+            training_seconds=seconds,
+            **read_training_log((self.directory / "training.log").read_text(encoding="utf-8")),
+        )
+        content = {name: None if math.isnan(value) else value for name, value in asdict(figures).items()}
+        (self.directory / _FIGURES).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        return figures
+
+    def _train(self) -> float:
+        """Train, or go on with it; returns its seconds, NaN for what is only the rest of a training."""
+        is_new = self._newest_checkpoint() is None
         start = time.perf_counter()
         self._command("training", "--model_dir", str(self.directory), "--cfg", self.budget.config,
                       "--set", *self.overrides, "--num_cpu_workers", str(self.budget.workers),
                       "--display_interval", "50", "--picture_interval", "0", "--ckpts_to_keep", "1")  # fmt: skip
-        seconds = time.perf_counter() - start
-        checkpoint = CheckpointStore(self.directory, keep=1).newest()
-        results = self.directory / "results"
-        self._command("inference", str(checkpoint), "--dataset", "custom", "--output_dir", str(results), "--overwrite")
-        log = read_training_log((self.directory / "training.log").read_text(encoding="utf-8"))
-        annotations = self.budget.videos / "val.json"
-        figures = measure_results(results / "results.json", annotations, **log, training_seconds=seconds)
-        content = {name: None if value != value else value for name, value in asdict(figures).items()}
-        (self.directory / _FIGURES).write_text(json.dumps(content, indent=1), encoding="utf-8")
-        return figures
+        return time.perf_counter() - start if is_new else math.nan
+
+    def _segment(self) -> Path:
+        """Segment the held-out videos; returns the folder of the results."""
+        folder, checkpoint = self.directory / "results", str(self._newest_checkpoint())
+        self._command("inference", checkpoint, "--dataset", "custom", "--output_dir", str(folder), "--overwrite")
+        return folder
+
+    def _newest_checkpoint(self) -> Path | None:
+        return CheckpointStore(self.directory, keep=1).newest()
 
     def _check_settings(self) -> None:
         path, settings = self.directory / _SETTINGS, load_config(self.budget.config, self.overrides).to_dict()
