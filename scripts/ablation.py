@@ -32,6 +32,7 @@ from stemseg.utils.errors import StemsegError
 CLASSES = ("disc", "square", "triangle")
 FRAME_SIZE = (64, 96)
 VIDEO_LENGTH = 16
+MAX_OBJECTS = 4  # one or two pairs of look-alikes, and perhaps a single one
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,12 +44,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--add", nargs="+", action="append", default=[], metavar=("NAME", "BASE"),
         help="another variant: its name, the one it derives from, and KEY=VALUE overrides")  # fmt: skip
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    add("--iterations", type=int, default=600, help="optimiser steps of each run (default: 600)")
+    add("--iterations", type=int, default=500, help="optimiser steps of each run (default: 500)")
     add("--cfg", default="ablation", help="configuration that the variants change (default: ablation)")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides for every variant")
     add("--videos", type=Path, help="your own train.json, val.json and frames in train/, val/; by default generated")
     add("--num_train", type=int, default=320, help="generated videos to train on (default: 320)")
-    add("--num_val", type=int, default=48, help="generated videos to measure on (default: 48)")
+    add("--num_val", type=int, default=64, help="generated videos to measure on (default: 64)")
     add("--device", default="cpu", help="cpu, cuda or mps")
     add("--jobs", type=int, default=1, help="runs at a time")
     add("--workers", type=int, default=0, help="data-loading processes of each run")
@@ -84,7 +85,7 @@ def generate_videos(args: argparse.Namespace) -> Path:
     """Write the look-alikes' videos where they are not there yet; returns their folder."""
     folder = args.output / f"videos_{args.num_train}_{args.num_val}"
     if not (folder / "val.json").is_file():  # written last
-        options = SceneOptions(*FRAME_SIZE, VIDEO_LENGTH, 2, CLASSES, hard=True)  # 2: one pair
+        options = SceneOptions(*FRAME_SIZE, VIDEO_LENGTH, MAX_OBJECTS, CLASSES, hard=True)
         generate_dataset(folder, (args.num_train, args.num_val), options, workers=min(8, os.cpu_count() or 1))
     return folder
 
