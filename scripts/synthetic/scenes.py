@@ -26,6 +26,7 @@ class SceneOptions:
         max_objects: a video holds 1 (hard: 2) to this many objects.
         classes: names in :data:`scripts.synthetic.shapes.SHAPES`; category ids count from 1 in this order.
         hard: objects come as pairs of look-alikes that meet; see :func:`compose_scene`.
+        textured_classes: a class has its kind of texture beside its shape; else the kind is drawn for each object.
     """
 
     height: int
@@ -34,6 +35,7 @@ class SceneOptions:
     max_objects: int
     classes: tuple[str, ...]
     hard: bool = False
+    textured_classes: bool = False
 
     @property
     def arena(self) -> Arena:
@@ -154,7 +156,9 @@ def _draw_look(rng: np.random.Generator, options: SceneOptions) -> _Look:
     radius = min(options.height, options.width) * rng.uniform(0.14, 0.24)
     stretch = np.exp(rng.uniform(-0.12, 0.12))
     points = radius * outline(options.classes[category]) * np.array([stretch, 1 / stretch])
-    return _Look(category + 1, points, radius, textures.object_pattern(rng, round(2 * _TEXTURE_REACH * radius)))
+    kind = category if options.textured_classes else None
+    pattern = textures.object_pattern(rng, round(2 * _TEXTURE_REACH * radius), kind)
+    return _Look(category + 1, points, radius, pattern)
 
 
 def _contrasting_palette(rng: np.random.Generator, surround: np.ndarray, *, attempts: int = 20) -> np.ndarray:

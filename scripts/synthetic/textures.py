@@ -23,10 +23,16 @@ def fractal_noise(rng: np.random.Generator, height: int, width: int, cell: float
     return cv2.normalize(noise, None, 0.0, 1.0, cv2.NORM_MINMAX)
 
 
-def object_pattern(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Pattern of an object, [size, size] float32 in [0, 1]: stripes, checks, marble or blobs, scaled and turned."""
-    kind = _PATTERNS[rng.integers(len(_PATTERNS))]
-    return kind(rng, size)
+def object_pattern(rng: np.random.Generator, size: int, kind: int | None = None) -> np.ndarray:
+    """Pattern of an object, [size, size] float32 in [0, 1], scaled and turned at random.
+
+    Args:
+        kind: number of the pattern, counted round: stripes, checks, marble, blobs, rings; None draws one of the first
+            four.
+    """
+    if kind is None:
+        kind = int(rng.integers(_NUM_DRAWN))
+    return _PATTERNS[kind % len(_PATTERNS)](rng, size)
 
 
 def background_texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -103,7 +109,14 @@ def _blobs(rng: np.random.Generator, size: int) -> np.ndarray:
     return cv2.GaussianBlur(canvas, (0, 0), size / 80)
 
 
-_PATTERNS: tuple[Callable[[np.random.Generator, int], np.ndarray], ...] = (_stripes, _checks, _marble, _blobs)
+def _rings(rng: np.random.Generator, size: int) -> np.ndarray:
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
+    wave = np.sin(2 * np.pi * rng.uniform(7, 11) * np.hypot(x, y) + rng.uniform(0, 2 * np.pi))
+    return (np.clip(2.5 * wave, -1, 1) + 1) / 2
+
+
+_PATTERNS: tuple[Callable[[np.random.Generator, int], np.ndarray], ...] = (_stripes, _checks, _marble, _blobs, _rings)
+_NUM_DRAWN = 4  # a pattern added for classes leaves the videos of other datasets as they were
 
 
 def _turned_grid(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:

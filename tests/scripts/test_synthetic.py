@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scripts import generate_videos
-from scripts.synthetic import dataset, motion, rendering, shapes
+from scripts.synthetic import dataset, motion, rendering, scenes, shapes, textures
 from scripts.synthetic.motion import Arena
 from scripts.synthetic.rendering import outline_in_frame, render_frame
 from scripts.synthetic.scenes import Scene, SceneOptions, compose_scene
@@ -80,6 +80,28 @@ def test_ids_are_what_a_point_in_polygon_test_sees(options):
                 certain[y, x] &= abs(distance) > 0.75  # else an edge crosses the pixel
         assert certain.mean() > 0.7
         np.testing.assert_array_equal(render_frame(scene, t).ids[certain], expected[certain])
+
+
+def test_textured_classes_have_their_own_pattern_each(monkeypatch):
+    drawn = []
+
+    def remember(rng, size, kind=None):
+        drawn.append(kind)
+        return np.zeros((size, size), dtype=np.float32)
+
+    monkeypatch.setattr(scenes.textures, "object_pattern", remember)
+    for seed in range(5):
+        drawn.clear()
+        scene = compose_scene(np.random.default_rng(seed), dataclasses.replace(OPTIONS, textured_classes=True))
+        by_instance = sorted(scene.actors, key=lambda actor: actor.instance_id)
+        # the background may draw a pattern first, of any kind
+        assert drawn[-len(by_instance) :] == [actor.category_id - 1 for actor in by_instance]
+
+
+def test_patterns_of_a_kind_differ_between_kinds():
+    patterns = [textures.object_pattern(np.random.default_rng(3), 64, kind) for kind in range(5)]
+    assert all(0 <= p.min() and p.max() <= 1 and p.std() > 0.1 for p in patterns)
+    assert all(np.abs(a - b).mean() > 0.1 for i, a in enumerate(patterns) for b in patterns[:i])
 
 
 def test_a_pixel_belongs_to_what_makes_most_of_its_colour(monkeypatch):
