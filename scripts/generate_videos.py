@@ -1,9 +1,9 @@
 """Generate a small but honest dataset of videos with exact instance masks, from nothing but a seed.
 
 Textured objects of several classes move, turn, overlap, leave the frame and come back over moving textured
-backgrounds. An object's class is its shape; texture and colour are drawn anew for every object. ``--textured_classes``
-gives each class a kind of texture of its own, too. ``--hard`` makes pairs of look-alikes whose positions coincide for
-a while, so that only their colour tells afterwards which is which.
+backgrounds. An object's class is its shape; texture and colour are drawn anew for every object. ``--distinct_classes``
+gives each class a kind of texture and a range of hues, too. ``--hard`` makes pairs of look-alikes whose positions
+coincide for a while, so that only their colour tells afterwards which is which.
 
     python scripts/generate_videos.py --output workspace/videos --preview
 
@@ -39,8 +39,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     shapes = f"classes, in the order of their category ids; known: {', '.join(SHAPES)}"
     parser.add_argument("--classes", nargs="+", default=list(SHAPES)[:5], choices=SHAPES, metavar="CLASS", help=shapes)
     parser.add_argument("--hard", action="store_true", help="pairs of look-alikes that meet and cross or turn back")
-    textured = "a class has its own kind of texture beside its shape, and is learned sooner"
-    parser.add_argument("--textured_classes", action="store_true", help=textured)
+    distinct = "a class has its own kind of texture and hues beside its shape, and is learned sooner"
+    parser.add_argument("--distinct_classes", action="store_true", help=distinct)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     parser.add_argument("--preview", action="store_true", help="also write OUT/<split>.png: frames beside their masks")
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Generate the dataset that the command line asks for."""
     args = parse_arguments(argv)
     classes = tuple(args.classes)
-    options = SceneOptions(*args.size, args.length, args.max_objects, classes, args.hard, args.textured_classes)
+    options = SceneOptions(*args.size, args.length, args.max_objects, classes, args.hard, args.distinct_classes)
     try:
         num_videos = (args.num_train, args.num_val)
         generate_dataset(args.output, num_videos, options, seed=args.seed, workers=args.workers)

@@ -55,6 +55,8 @@ def check_options(options: SceneOptions) -> None:
     unknown = [name for name in options.classes if name not in SHAPES]
     if unknown or not options.classes:
         raise ConfigError(f"classes: found {', '.join(unknown) or 'none'}, expected some of {', '.join(SHAPES)}")
+    if options.hard and options.distinct_classes:
+        raise ConfigError("hard turns the hue of look-alikes, which distinct_classes fixes: choose one of the two")
     limits = {"height": (16, 4096), "width": (16, 4096), "length": (2, 99999), "max_objects": (1 + options.hard, 100)}
     for name, (low, high) in limits.items():
         value = getattr(options, name)

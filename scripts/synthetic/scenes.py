@@ -13,6 +13,7 @@ from scripts.synthetic.shapes import outline
 
 _TEXTURE_REACH = 1.9  # an object's texture covers this many radii on each side of its centre
 _MIN_CONTRAST = 28.0  # CIE Lab distance of an object's mean colour from the background's
+_ALL_HUES = (0.0, 360.0)
 _HUE_TURN = (75.0, 180.0)  # degrees between two look-alikes
 
 
@@ -26,7 +27,8 @@ class SceneOptions:
         max_objects: a video holds 1 (hard: 2) to this many objects.
         classes: names in :data:`scripts.synthetic.shapes.SHAPES`; category ids count from 1 in this order.
         hard: objects come as pairs of look-alikes that meet; see :func:`compose_scene`.
-        textured_classes: a class has its kind of texture beside its shape; else the kind is drawn for each object.
+        distinct_classes: a class has its kind of texture and its hues beside its shape; else both are drawn for each
+            object.
     """
 
     height: int
@@ -35,7 +37,7 @@ class SceneOptions:
     max_objects: int
     classes: tuple[str, ...]
     hard: bool = False
-    textured_classes: bool = False
+    distinct_classes: bool = False
 
     @property
     def arena(self) -> Arena:
@@ -114,7 +116,8 @@ def _draw_single(rng: np.random.Generator, options: SceneOptions, surround: np.n
         path = motion.wander(rng, options.arena)
     else:
         path = motion.come_and_go(rng, options.arena, look.extent)
-    return look.actor(instance_id, _contrasting_palette(rng, surround), path)
+    hues = _class_hues(look.category_id, len(options.classes)) if options.distinct_classes else _ALL_HUES
+    return look.actor(instance_id, _contrasting_palette(rng, surround, hues), path)
 
 
 def _draw_pairs(rng: np.random.Generator, options: SceneOptions, surround: np.ndarray) -> list[Actor]:
@@ -156,15 +159,23 @@ def _draw_look(rng: np.random.Generator, options: SceneOptions) -> _Look:
     radius = min(options.height, options.width) * rng.uniform(0.14, 0.24)
     stretch = np.exp(rng.uniform(-0.12, 0.12))
     points = radius * outline(options.classes[category]) * np.array([stretch, 1 / stretch])
-    kind = category if options.textured_classes else None
+    kind = category if options.distinct_classes else None
     pattern = textures.object_pattern(rng, round(2 * _TEXTURE_REACH * radius), kind)
     return _Look(category + 1, points, radius, pattern)
 
 
-def _contrasting_palette(rng: np.random.Generator, surround: np.ndarray, *, attempts: int = 20) -> np.ndarray:
+def _class_hues(category_id: int, num_classes: int) -> tuple[float, float]:
+    """A class's share of the colour circle, in degrees, half as wide as the way to the next class."""
+    step = 360.0 / num_classes
+    return (category_id - 0.25) * step, (category_id + 0.25) * step
+
+
+def _contrasting_palette(
+    rng: np.random.Generator, surround: np.ndarray, hues: tuple[float, float] = _ALL_HUES, *, attempts: int = 20
+) -> np.ndarray:
     """A palette whose mean colour differs from the background's; the last one drawn where none of the attempts does."""
     for _ in range(attempts):
-        palette = textures.object_palette(rng)
+        palette = textures.object_palette(rng, hues)
         if textures.colour_distance(textures.palette_bgr(palette).mean(axis=0), surround) >= _MIN_CONTRAST:
             break
     return palette

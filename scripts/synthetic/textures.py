@@ -52,10 +52,16 @@ def background_palette(rng: np.random.Generator) -> np.ndarray:
     return np.stack([hues % 360, rng.uniform(0.08, 0.45, 3), values], axis=1).astype(np.float32)
 
 
-def object_palette(rng: np.random.Generator) -> np.ndarray:
-    """Two contrasting saturated colours, [2, 3] float32, hue in degrees, saturation and value in [0, 1]."""
-    hue = rng.uniform(0, 360)
-    dark = (hue + rng.uniform(-60, 60), rng.uniform(0.55, 0.95), rng.uniform(0.3, 0.55))
+def object_palette(rng: np.random.Generator, hues: tuple[float, float] = (0.0, 360.0)) -> np.ndarray:
+    """Two contrasting saturated colours, [2, 3] float32, hue in degrees, saturation and value in [0, 1].
+
+    Args:
+        hues: range of the lighter colour's hue in degrees; the darker one's is at most 60 degrees from it, or a quarter
+            of the range where that is less.
+    """
+    hue = rng.uniform(*hues)
+    spread = min(60.0, (hues[1] - hues[0]) / 4)
+    dark = (hue + rng.uniform(-spread, spread), rng.uniform(0.55, 0.95), rng.uniform(0.3, 0.55))
     light = (hue, rng.uniform(0.45, 0.95), rng.uniform(0.8, 1.0))
     return np.array([dark, light], dtype=np.float32) % np.array([360, 1.001, 1.001], dtype=np.float32)
 

@@ -82,7 +82,7 @@ def test_ids_are_what_a_point_in_polygon_test_sees(options):
         np.testing.assert_array_equal(render_frame(scene, t).ids[certain], expected[certain])
 
 
-def test_textured_classes_have_their_own_pattern_each(monkeypatch):
+def test_distinct_classes_have_their_own_pattern_and_hues(monkeypatch):
     drawn = []
 
     def remember(rng, size, kind=None):
@@ -92,10 +92,22 @@ def test_textured_classes_have_their_own_pattern_each(monkeypatch):
     monkeypatch.setattr(scenes.textures, "object_pattern", remember)
     for seed in range(5):
         drawn.clear()
-        scene = compose_scene(np.random.default_rng(seed), dataclasses.replace(OPTIONS, textured_classes=True))
+        scene = compose_scene(np.random.default_rng(seed), dataclasses.replace(OPTIONS, distinct_classes=True))
         by_instance = sorted(scene.actors, key=lambda actor: actor.instance_id)
         # the background may draw a pattern first, of any kind
         assert drawn[-len(by_instance) :] == [actor.category_id - 1 for actor in by_instance]
+
+
+def test_hues_of_distinct_classes_do_not_meet():
+    ranges = [scenes._class_hues(category, 5) for category in range(1, 6)]
+    hues = [
+        np.concatenate([textures.object_palette(np.random.default_rng(seed), r)[:, 0] for seed in range(40)])
+        for r in ranges
+    ]
+    for i, first in enumerate(hues):
+        for second in hues[:i]:
+            apart = np.abs(first[:, None] - second[None])
+            assert np.minimum(apart, 360 - apart).min() > 0.2 * 360 / 5
 
 
 def test_patterns_of_a_kind_differ_between_kinds():
@@ -181,6 +193,7 @@ def test_outlines_have_equal_area_and_are_centred(name):
         ({"classes": ("disc", "blob")}, "classes: found blob"),
         ({"length": 1}, "length: found 1"),
         ({"max_objects": 1, "hard": True}, "max_objects: found 1, expected 2"),
+        ({"distinct_classes": True, "hard": True}, "choose one of the two"),
     ],
 )
 def test_impossible_options_are_named(tmp_path, change, message):
