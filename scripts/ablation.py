@@ -3,9 +3,9 @@
     python scripts/ablation.py --output workspace/ablation --device cuda --jobs 8
 
 Generates videos in which look-alikes meet and cross or turn back (only their colour tells them apart afterwards),
-trains each variant with each seed on them, segments the held-out videos and measures. Prints a table of means and
-spreads over seeds after each run, and writes it to OUT/ablation.md and OUT/ablation.json. Interrupted, the same command
-goes on; with more seeds or variants it runs those alone. ``--add`` tries an idea of your own:
+trains each variant with each seed on them, segments the held-out videos and measures. After each run it prints means
+and spreads over the seeds of all runs in OUT, which also go to OUT/ablation.md and OUT/ablation.json. Interrupted, the
+same command goes on; with more seeds or variants it runs those alone. ``--add`` tries an idea of your own:
 
     python scripts/ablation.py --output workspace/ablation --add light conditional TRAINING.LOSSES.WEIGHT_OFFSET=0.1
 """
@@ -21,9 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
 
-from scripts.ablations.measure import RunFigures
 from scripts.ablations.report import markdown_table, table_rows, text_table, to_json
-from scripts.ablations.runs import Budget, Run, execute_all
+from scripts.ablations.runs import Budget, Run, check_budget, execute_all, finished_results
 from scripts.ablations.variants import VARIANTS, Variant
 from scripts.synthetic.dataset import generate_dataset
 from scripts.synthetic.scenes import SceneOptions
@@ -75,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         # seed by seed, so that there is a whole table, if a wide one, as early as possible
         runs = [Run(variant, seed, budget) for seed in args.seeds for variant in chosen_variants(args)]
-        run_and_report(runs, args.jobs)
+        check_budget(budget)
+        run_and_report(runs, budget.output, args.jobs)
     except StemsegError as error:
         raise SystemExit(f"error: {error}") from None
     print(f"\nwrote {args.output / 'ablation.md'} and {args.output / 'ablation.json'}")
@@ -99,18 +99,16 @@ def chosen_variants(args: argparse.Namespace) -> list[Variant]:
     return [*(VARIANTS[name] for name in args.variants), *added]
 
 
-def run_and_report(runs: Sequence[Run], jobs: int) -> None:
-    """Execute runs, and after each print and write the table of those that are done."""
-    results: dict[str, list[RunFigures]] = {}
+def run_and_report(runs: Sequence[Run], output: Path, jobs: int) -> None:
+    """Execute runs, and after each print and write the table of all that are done in the folder."""
+    descriptions = {v.name: v.description for v in [*VARIANTS.values(), *(run.variant for run in runs)]}
 
-    def finished(run: Run, figures: RunFigures) -> None:
-        results.setdefault(run.variant.name, []).append(figures)
+    def finished(run: Run) -> None:
+        results = finished_results(output)
         rows = table_rows(results)
         print(f"\n{run.variant.name}, seed {run.seed} is done\n\n{text_table(rows)}", flush=True)
-        output = run.budget.output
-        output.mkdir(parents=True, exist_ok=True)
-        descriptions = "\n".join(f"- `{v.name}`: {v.description}" for v in dict.fromkeys(r.variant for r in runs))
-        (output / "ablation.md").write_text(f"{markdown_table(rows)}\n\n{descriptions}\n", encoding="utf-8")
+        notes = "\n".join(f"- `{name}`: {descriptions.get(name, 'added before')}" for name in results)
+        (output / "ablation.md").write_text(f"{markdown_table(rows)}\n\n{notes}\n", encoding="utf-8")
         (output / "ablation.json").write_text(json.dumps(to_json(results), indent=1), encoding="utf-8")
 
     execute_all(runs, jobs=jobs, finished=finished)

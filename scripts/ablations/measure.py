@@ -17,12 +17,12 @@ from stemseg.evaluation.youtube_vis_files import load_ground_truth, load_results
 from stemseg.structures.tracks import VideoTracks
 
 _FOUND = 0.5  # IoU from which a track counts as that of an object
-_LOGGED = ("bits_per_dimension", "appearance_between", "appearance_within")
+_LOGGED = ("lovasz", "bits_per_dimension", "appearance_between", "appearance_within")
 
 
 @dataclass(frozen=True)
 class RunFigures:
-    """One trained network on the held-out videos; all but the last four are fractions; NaN: not defined.
+    """One trained network on the held-out videos; the first seven are fractions; NaN: not defined.
 
     Attributes:
         ap, ap50: class-agnostic.
@@ -31,6 +31,7 @@ class RunFigures:
         mask_iou: the same in each frame by itself, so that identity does not matter: what tracking could reach.
         kept: share of the objects that one track follows from a video's first third to its last.
         swapped: share of the objects that are found in both, by different tracks.
+        lovasz: the mask loss, mean over the last iterations of the training.
         bits_per_dimension, appearance_between, appearance_within: at the end of training, of the appearance embedding;
             NaN without one. The last two are standard deviations of A between and within instances.
         training_seconds: wall-clock time of the training; NaN where it went on after an interruption.
@@ -43,6 +44,7 @@ class RunFigures:
     mask_iou: float
     kept: float
     swapped: float
+    lovasz: float = float("nan")
     bits_per_dimension: float = float("nan")
     appearance_between: float = float("nan")
     appearance_within: float = float("nan")
@@ -76,7 +78,7 @@ def identity_figures(results: Sequence[VideoTracks], truth: GroundTruth) -> dict
 
 
 def read_training_log(text: str) -> dict[str, float]:
-    """The appearance embedding's figures in the last line of a training's console output that has them."""
+    """The figures of the training in the last line of its console output that has them."""
     figures = {}
     for name in _LOGGED:
         found = re.findall(rf"\b{name} (-?\d+\.\d+)", text)

@@ -27,6 +27,7 @@ COLUMNS = (
     Column("mask IoU", "mask_iou"),
     Column("kept", "kept"),
     Column("swapped", "swapped"),
+    Column("mask loss", "lovasz", 1, 3),
     Column("bits/dim", "bits_per_dimension", 1, 2),
     Column("A between", "appearance_between", 1, 3),
     Column("A within", "appearance_within", 1, 3),

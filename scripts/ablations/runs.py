@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.ablations.measure import RunFigures, measure_results, read_training_log
-from scripts.ablations.variants import Variant, schedule_overrides
+from scripts.ablations.variants import VARIANTS, Variant, schedule_overrides
 from stemseg.config import load_config
 from stemseg.training.checkpoints import CheckpointStore
 from stemseg.utils.errors import ConfigError, StemsegError
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOG_LINES_SHOWN = 15
-_FIGURES, _SETTINGS = "figures.json", "settings.json"
+_FIGURES, _SETTINGS, _BUDGET = "figures.json", "settings.json", "budget.json"
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,7 @@ class Run:
         common = [*schedule_overrides(self.budget.iterations), *self.budget.overrides]
         return [*data, f"TRAINING.SEED={self.seed}", *common, *self.variant.overrides]
 
-    def figures(self) -> RunFigures | None:
-        """The figures of a run that is done; None before."""
-        path = self.directory / _FIGURES
-        if not path.is_file():
-            return None
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return RunFigures(**{name: float("nan") if value is None else value for name, value in content.items()})
-
-    def execute(self) -> RunFigures:
+    def execute(self) -> None:
         """Do what of the run is not done yet.
 
         Raises:
@@ -86,9 +78,8 @@ class Run:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         self._check_settings()
-        figures = self.figures()
-        if figures is not None:
-            return figures
+        if (self.directory / _FIGURES).is_file():
+            return
         seconds = self._train()
         results = self._segment()
         figures = measure_results(
@@ -100,7 +91,6 @@ class Run:
         )
         content = {name: None if math.isnan(value) else value for name, value in asdict(figures).items()}
         (self.directory / _FIGURES).write_text(json.dumps(content, indent=1), encoding="utf-8")
-        return figures
 
     def _train(self) -> float:
         """Train, or go on with it; returns its seconds, NaN for what is only the rest of a training."""
@@ -146,7 +136,37 @@ class Run:
             )
 
 
-def execute_all(runs: Iterable[Run], *, jobs: int, finished: Callable[[Run, RunFigures], None]) -> None:
+def check_budget(budget: Budget) -> None:
+    """Keep a folder to one budget, so that all runs in it can be compared.
+
+    Raises:
+        ConfigError: where the folder's runs were made with another one.
+    """
+    path = budget.output / _BUDGET
+    content = {"videos": str(budget.videos.resolve()), "config": budget.config, "iterations": budget.iterations,
+               "overrides": list(budget.overrides)}  # fmt: skip
+    budget.output.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    elif (found := json.loads(path.read_text(encoding="utf-8"))) != content:
+        raise ConfigError(f"the runs in {budget.output} were made with {found}, not {content}; give another --output")
+
+
+def finished_results(output: Path) -> dict[str, list[RunFigures]]:
+    """The figures of every run in a folder that is done, by variant: known ones first, in their order."""
+    names = [path.name for path in sorted((output / "runs").iterdir())]
+    ordered = [name for name in VARIANTS if name in names] + [name for name in names if name not in VARIANTS]
+    files = {name: sorted((output / "runs" / name).glob(f"seed_*/{_FIGURES}")) for name in ordered}
+    return {name: [read_figures(path) for path in paths] for name, paths in files.items() if paths}
+
+
+def read_figures(path: Path) -> RunFigures:
+    """The figures of a run that is done."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return RunFigures(**{name: math.nan if value is None else value for name, value in content.items()})
+
+
+def execute_all(runs: Iterable[Run], *, jobs: int, finished: Callable[[Run], None]) -> None:
     """Execute runs in their order, ``jobs`` at a time; ``finished`` is called after each.
 
     Raises:
@@ -156,7 +176,8 @@ def execute_all(runs: Iterable[Run], *, jobs: int, finished: Callable[[Run, RunF
         futures = [(run, pool.submit(run.execute)) for run in runs]
         try:
             for run, future in futures:
-                finished(run, future.result())
+                future.result()
+                finished(run)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -64,12 +64,12 @@ def test_an_object_that_leaves_says_nothing_about_identity():
 
 def test_training_log_gives_the_last_values():
     log = (
-        "iteration 50/100  total 4.6  bits_per_dimension 3.7834  appearance_between 0.0140  appearance_within 0.0330\n"
-        "iteration 99/99  total 2.0  bits_per_dimension -0.5000  appearance_between 0.0287  appearance_within 0.0565\n"
+        "50/99  total 4.6  lovasz 1.2  bits_per_dimension 3.7834  appearance_between 0.0140  appearance_within 0.0330\n"
+        "99/99  total 2.0  lovasz 0.9  bits_per_dimension -0.5000  appearance_between 0.0287  appearance_within 0.0565\n"
         "saved 000100.pth\n"
     )
     assert read_training_log(log) == {
-        "bits_per_dimension": -0.5, "appearance_between": 0.0287, "appearance_within": 0.0565,
+        "lovasz": 0.9, "bits_per_dimension": -0.5, "appearance_between": 0.0287, "appearance_within": 0.0565,
     }  # fmt: skip
     assert read_training_log("iteration 1/1  total 4.6\n") == {}
 
@@ -132,8 +132,10 @@ def test_the_command_runs_resumes_and_refuses_other_settings(tmp_path, capsys):
     ablation.main(command)
     assert log.read_text() == before  # a finished run is not run again
 
-    with pytest.raises(SystemExit, match="was made with other settings"):
+    with pytest.raises(SystemExit, match=r"were made with .* give another --output"):
         ablation.main([*command, "MODEL.OFFSET.AFFINE=true"])
+    with pytest.raises(SystemExit, match="was made with other settings"):
+        ablation.main([part.replace("N_BITS=4", "N_BITS=3") for part in command])
 
 
 def test_a_variant_needs_a_known_base(capsys):
