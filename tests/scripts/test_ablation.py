@@ -64,8 +64,8 @@ def test_an_object_that_leaves_says_nothing_about_identity():
 
 def test_training_log_gives_the_last_values():
     log = (
-        "50/99  total 4.6  lovasz 1.2  bits_per_dimension 3.7834  appearance_between 0.0140  appearance_within 0.0330\n"
-        "99/99  total 2.0  lovasz 0.9  bits_per_dimension -0.5000  appearance_between 0.0287  appearance_within 0.0565\n"
+        "50/99  total 4  lovasz 1.2  bits_per_dimension 3.7834  appearance_between 0.0140  appearance_within 0.0330\n"
+        "99/99  total 2  lovasz 0.9  bits_per_dimension -0.5000  appearance_between 0.0287  appearance_within 0.0565\n"
         "saved 000100.pth\n"
     )
     assert read_training_log(log) == {
