@@ -49,19 +49,21 @@ def main() -> None:
         print(f"\n== {title} ({time.perf_counter() - start:.0f} s)\n$ python {shlex.join(command)}", flush=True)
         status = subprocess.call([sys.executable, *command], cwd=ROOT, env=environment)
         if status:
-            sys.exit(f"this step ended with status {status}; mend the cause and run the quickstart again: it goes on here")
+            sys.exit(
+                f"this step ended with status {status}; mend the cause and run the quickstart again: it goes on here"
+            )
 
     if not (videos / "val.json").is_file():
         sizes = ["--num_train", str(args.num_train), "--num_val", str(args.num_val)]
         step("Generate videos", "scripts/generate_videos.py", "--output", str(videos), "--preview",
-             "--workers", str(min(4, os.cpu_count() or 1)), *sizes)  # fmt: skip
+             "--distinct_classes", "--workers", str(min(4, os.cpu_count() or 1)), *sizes)  # fmt: skip
     step("Train from scratch", "stemseg/training/main.py", "--model_dir", MODEL_NAME, "--cfg", args.cfg,
          "--device", args.device, "--num_cpu_workers", "0", *overrides)  # fmt: skip
     checkpoint = max(checkpoints.glob("[0-9]*.pth"))
     shutil.rmtree(results, ignore_errors=True)
     step("Segment held-out videos", "stemseg/inference/main.py", str(checkpoint), "--output_dir", str(results),
-         "--dataset", "custom", "--save_vis", "--device", args.device)  # fmt: skip
-    step("Measure against ground truth", "scripts/evaluate.py", "--dataset", "ytvis", "--results",
+         "--dataset", "custom", "--resize_embeddings", "--save_vis", "--evaluate", "--device", args.device)  # fmt: skip
+    step("Draw the worst cases", "scripts/evaluate.py", "--dataset", "custom", "--results",
          str(results / "results.json"), "--gt", str(videos / "val.json"), "--images", str(videos / "val"),
          "--output", str(output / "evaluation"), "--worst", "4")  # fmt: skip
     print(f"\nDone in {time.perf_counter() - start:.0f} s. Look at:")

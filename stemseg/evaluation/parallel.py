@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -40,5 +41,6 @@ def _results(function: Callable[[Job], Result], jobs: Sequence[Job], workers: in
     if workers <= 1 or len(jobs) < 2:
         yield from map(function, jobs)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
+    # a forked process would inherit the thread pools of OpenCV and torch without their threads, and could wait forever
+    with ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(function, jobs)
