@@ -14,6 +14,7 @@ from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.drawing import VideoWriter, draw_instances, write_image
 
 DEFAULT_FRAME_RATE = 10.0
+_MIN_CAPTION_SCORE = 0.05  # slivers along an object's rim are painted, but their captions would hide the objects'
 
 
 class OverlayWriter:
@@ -34,7 +35,8 @@ class OverlayWriter:
 
     def write(self, source: FrameSource, tracks: VideoTracks, *, num_workers: int = 0) -> None:
         """Read the video once more and write its pictures, one frame at a time."""
-        captions = {track.track_id: self._caption(track) for track in tracks.tracks}
+        named = [track for track in tracks.tracks if track.score >= _MIN_CAPTION_SCORE]
+        captions = {track.track_id: self._caption(track) for track in named}
         final = self._video_file(tracks.sequence_id)
         part = final.with_name(f"{final.stem}.part.mp4")
         with VideoWriter(part, fps=source.frames_per_second or DEFAULT_FRAME_RATE) as video:
