@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stemseg.config import Config
+from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor
 from stemseg.inference.clip_points import gather_points, keep_maps
 from stemseg.inference.clustering import SequentialClustering, build_clustering
 from stemseg.inference.frame_semantics import SemanticRule, build_semantic_rule
@@ -30,27 +31,22 @@ class ClipPainter:
         cluster: SequentialClustering,
         semantics: SemanticRule,
         free_dim_bandwidths: Tensor,
-        mean: Sequence[float],
-        std: Sequence[float],
-        unit_scale: bool,
-        bgr_input: bool,
+        preprocessor: ImagePreprocessor,
     ) -> None:
         """
         Args:
             cluster, semantics: make instances of the network's output, as inference does.
             free_dim_bandwidths: [n], constant bandwidth of each free dimension.
-            mean, std, unit_scale, bgr_input: the normalisation of input frames, to undo it.
+            preprocessor: knows the normalisation of the input frames, to undo it.
         """
         self._cluster = cluster
         self._semantics = semantics
         self._free_dim_bandwidths = free_dim_bandwidths
-        self._mean, self._std = (np.asarray(values, np.float32) for values in (mean, std))
-        self._pixel_scale = 255.0 if unit_scale else 1.0
-        self._bgr_input = bgr_input
+        self._preprocessor = preprocessor
 
     def __call__(self, batch: ClipBatch, output: NetworkOutput) -> dict[str, np.ndarray]:
         """A sheet [height, width, 3] uint8, B G R, under the name "clip": rows as above, a column for each frame."""
-        frames = [_shrink(frame) for frame in self.restore_frames(batch.frames[0])]
+        frames = [_shrink(frame) for frame in self._preprocessor.restore(batch.frames[0])]
         size = (frames[0].shape[1], frames[0].shape[0])
         rows = {
             "input": frames,
@@ -65,12 +61,6 @@ class ClipPainter:
             row[0] = row[0].copy()
             write_text(row[0], name, (4, 4))
         return {"clip": tile([image for row in rows.values() for image in row], columns=len(frames))}
-
-    def restore_frames(self, frames: Tensor) -> list[np.ndarray]:
-        """Undo the normalisation: T frames [T, 3, H, W] -> T images [H, W, 3] uint8, B G R."""
-        images = frames.float().permute(0, 2, 3, 1).cpu().numpy()  # [T, H, W, 3]
-        images = images if self._bgr_input else images[..., ::-1]
-        return list(np.clip((images * self._std + self._mean) * self._pixel_scale, 0, 255).round().astype(np.uint8))
 
     def predict(self, output: NetworkOutput) -> np.ndarray:
         """Instances of the first clip: labels [T, h, w], 0 where there is none, else from 1."""
@@ -118,10 +108,7 @@ def build_painter(cfg: Config, free_dim_bandwidths: Tensor) -> ClipPainter:
         cluster=build_clustering(cfg),
         semantics=build_semantic_rule(cfg),
         free_dim_bandwidths=free_dim_bandwidths,
-        mean=cfg.INPUT.IMAGE_MEAN,
-        std=cfg.INPUT.IMAGE_STD,
-        unit_scale=cfg.INPUT.NORMALIZE_TO_UNIT_SCALE,
-        bgr_input=cfg.INPUT.BGR_INPUT,
+        preprocessor=build_preprocessor(cfg),
     )
 
 

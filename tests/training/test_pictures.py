@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from stemseg.config import load_config
+from stemseg.data.preprocessing import build_preprocessor
 from stemseg.structures.clip import ClipBatch, ClipTargets
 from stemseg.structures.network_output import NetworkOutput
 from stemseg.training.pictures import appearance_colours, build_painter, embedding_colours
@@ -44,7 +45,7 @@ def test_normalisation_is_undone():
         settings = [f"INPUT.BGR_INPUT={bgr}", "INPUT.IMAGE_MEAN=[10, 20, 30]", "INPUT.IMAGE_STD=[2, 3, 4]"]
         frame = (image - mean) / std if bgr else ((image - mean) / std)[..., ::-1]
         frames = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None]
-        assert np.array_equal(_painter(*settings).restore_frames(frames)[0], image)
+        assert np.array_equal(build_preprocessor(load_config(None, settings)).restore(frames)[0], image)
 
 
 def test_sheet_has_a_row_for_everything_and_a_column_for_each_frame():
