@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from stemseg.config import Config
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter
 from stemseg.data.catalog import OpenedStills, OpenedVideos, open_training_set
 from stemseg.data.categories import CategorySpace, build_category_space
@@ -14,9 +14,6 @@ from stemseg.data.preprocessing import build_preprocessor
 from stemseg.data.sampling import FrameGap, frames_with_instances, split_at_empty_stretches
 from stemseg.data.still_clips import StillClips
 from stemseg.data.video_clips import VideoChanges, VideoClips
-
-if TYPE_CHECKING:
-    from stemseg.config import Config
 
 _STILL_RANGES = {
     "coco": AugmentationRange(perspective=0.08, translation=0.1, rotation=12),

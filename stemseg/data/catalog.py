@@ -9,8 +9,9 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from stemseg.config import Config
 from stemseg.structures.annotations import (
     StillAnnotations,
     VideoAnnotations,
@@ -19,9 +20,6 @@ from stemseg.structures.annotations import (
     load_video_annotations,
 )
 from stemseg.utils.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from stemseg.config import Config
 
 ANNOTATIONS_VARIABLE = "STEMSEG_JSON_ANNOTATIONS_DIR"
 

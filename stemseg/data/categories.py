@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from stemseg.config import Config
 from stemseg.utils.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from stemseg.config import Config
 
 _MAPS_DIR = Path(__file__).resolve().parent / "category_maps"
 _CLASS_AGNOSTIC = "davis"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from stemseg.config import Config
+from stemseg.config import Config
 
 SIZE_MULTIPLE = 32  # the coarsest feature map has stride 32
 
