@@ -17,12 +17,6 @@ from stemseg.structures.rle import decode_rle
 from stemseg.utils.errors import DataError
 
 
-@pytest.fixture
-def output(tmp_path, monkeypatch):
-    monkeypatch.setenv("STEMSEG_JSON_ANNOTATIONS_DIR", str(tmp_path / "json"))
-    return tmp_path / "json"
-
-
 def run(*arguments):
     return main([*map(str, arguments), "--workers", "1"])
 

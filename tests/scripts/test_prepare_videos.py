@@ -16,12 +16,6 @@ from stemseg.structures.annotations import load_still_annotations, load_video_an
 from stemseg.structures.rle import decode_rle
 
 
-@pytest.fixture
-def output(tmp_path, monkeypatch):
-    monkeypatch.setenv("STEMSEG_JSON_ANNOTATIONS_DIR", str(tmp_path / "json"))
-    return tmp_path / "json"
-
-
 def run(*arguments):
     return main([*map(str, arguments), "--workers", "1"])
 
