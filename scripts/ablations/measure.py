@@ -22,7 +22,7 @@ _LOGGED = ("lovasz", "bits_per_dimension", "appearance_between", "appearance_wit
 
 @dataclass(frozen=True)
 class RunFigures:
-    """One trained network on the held-out videos; the first seven are fractions; NaN: not defined.
+    """One trained network on the held-out videos; the first nine are fractions; NaN: not defined.
 
     Attributes:
         ap, ap50: class-agnostic.
@@ -31,6 +31,8 @@ class RunFigures:
         mask_iou: the same in each frame by itself, so that identity does not matter: what tracking could reach.
         kept: share of the objects that one track follows from a video's first third to its last.
         swapped: share of the objects that are found in both, by different tracks.
+        told_apart, told_apart_by_appearance: share of the pairs of one class that the free dimensions, or the
+            appearance in them, tell apart, whatever the masks: see :mod:`separation`; NaN without any.
         lovasz: the mask loss, mean over the last iterations of the training.
         bits_per_dimension, appearance_between, appearance_within: at the end of training, of the appearance embedding;
             NaN without one. The last two are standard deviations of A between and within instances.
@@ -44,6 +46,8 @@ class RunFigures:
     mask_iou: float
     kept: float
     swapped: float
+    told_apart: float = float("nan")
+    told_apart_by_appearance: float = float("nan")
     lovasz: float = float("nan")
     bits_per_dimension: float = float("nan")
     appearance_between: float = float("nan")
@@ -51,22 +55,22 @@ class RunFigures:
     training_seconds: float = float("nan")
 
 
-def measure_results(results: Path, annotations: Path, *, with_classes: bool, **training: float) -> RunFigures:
+def measure_results(results: Path, annotations: Path, *, with_classes: bool, **more: float) -> RunFigures:
     """Compare a run's ``results.json`` with the held-out videos' annotations.
 
     Args:
         with_classes: whether the network tells classes apart; ``ap_classes`` is NaN where it does not.
-        training: figures of the training, see :func:`read_training_log`.
+        more: the other figures, of the training (:func:`read_training_log`) and of the embedding.
     """
     truth = load_ground_truth(annotations)
     tracks = load_results(results, truth)
     agnostic = evaluate_average_precision(tracks, truth, class_agnostic=True).overall
     ap_classes = evaluate_average_precision(tracks, truth).overall.ap if with_classes else float("nan")
-    return RunFigures(agnostic.ap, agnostic.ap50, ap_classes, **identity_figures(tracks, truth), **training)
+    return RunFigures(agnostic.ap, agnostic.ap50, ap_classes, **identity_figures(tracks, truth), **more)
 
 
 def identity_figures(results: Sequence[VideoTracks], truth: GroundTruth) -> dict[str, float]:
-    """The last four fractions of :class:`RunFigures`; one result per video of the ground truth, in its order."""
+    """The fractions of :class:`RunFigures` that are about tracks; one result per ground-truth video, in their order."""
     pairs = list(zip(truth.videos, results, strict=True))
     followed = np.concatenate([_followed(video, result) for video, result in pairs])
     return {

@@ -27,6 +27,8 @@ COLUMNS = (
     Column("mask IoU", "mask_iou"),
     Column("kept", "kept"),
     Column("swapped", "swapped"),
+    Column("told apart", "told_apart"),
+    Column("by A", "told_apart_by_appearance"),
     Column("mask loss", "lovasz", 1, 3),
     Column("bits/dim", "bits_per_dimension", 1, 2),
     Column("A between", "appearance_between", 1, 3),

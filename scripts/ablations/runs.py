@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.ablations.measure import RunFigures, measure_results, read_training_log
+from scripts.ablations.separation import separation_figures
 from scripts.ablations.variants import VARIANTS, Variant, schedule_overrides
 from stemseg.config import load_config
 from stemseg.training.checkpoints import CheckpointStore
+from stemseg.training.session import CONFIG_NAME
 from stemseg.utils.errors import ConfigError, StemsegError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +89,7 @@ class Run:
             self.budget.videos / "val.json",
             with_classes=load_config(self.budget.config, self.overrides).INPUT.NUM_CLASSES > 2,
             training_seconds=seconds,
+            **separation_figures(self.directory / CONFIG_NAME, self._newest_checkpoint()),
             **read_training_log((self.directory / "training.log").read_text(encoding="utf-8")),
         )
         content = {name: None if math.isnan(value) else value for name, value in asdict(figures).items()}

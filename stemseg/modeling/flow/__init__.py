@@ -20,6 +20,7 @@ K                  steps per level, ``num_steps`` (``MODEL.OFFSET.N_FLOW``): ``F
 L                  levels, ``num_levels`` (``MODEL.OFFSET.N_BLOCK``): ``FlowLevel`` (``level.py``).
 =================  ==================================================================================================
 
-Every invertible layer has the same interface: ``forward(x, ...) -> (y, logdet)`` with logdet [N], the logarithm of
-|det dy/dx| of each item, and ``inverse(y, ...) -> x``. N in these layers is the number of frames that enter the flow.
+Every invertible layer has the same interface: ``forward(x, ...) -> (y, logdet)`` and ``inverse(y, ...) -> x``. The
+logarithm of |det dy/dx| is a sum over places, and logdet [N, h, w] holds each place's term, so that a likelihood can be
+taken over a frame or over an instance's places alone. N in these layers is the number of frames that enter the flow.
 """

@@ -27,11 +27,11 @@ class ActNorm(nn.Module):
         self._is_initialized = False  # what the buffer says, kept here because reading a GPU buffer stalls the GPU
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [N, C, h, w] -> (y [N, C, h, w], logdet [N])."""
+        """x [N, C, h, w] -> (y [N, C, h, w], logdet [N, h, w])."""
         if self.training and not self._is_initialized:
             self._initialize_once(x)
-        logdet = x.shape[2] * x.shape[3] * self.scale.abs().log().sum()
-        return self.scale * (x + self.loc), logdet.expand(x.shape[0])
+        logdet = self.scale.abs().log().sum()
+        return self.scale * (x + self.loc), logdet.expand(x[:, 0].shape)
 
     def inverse(self, y: Tensor) -> Tensor:
         """y [N, C, h, w] -> x [N, C, h, w]."""

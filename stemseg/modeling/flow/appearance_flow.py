@@ -9,27 +9,31 @@ import torch
 from torch import Tensor
 
 from stemseg.config import Config
-from stemseg.modeling.flow.condition import ConditionEncoder
+from stemseg.modeling.flow.condition import ConditionEncoder, means_in_other_frames
 from stemseg.modeling.flow.dequantisation import (
     FLOOR,
+    Standardisation,
     dequantise_uniform,
+    fit_standardisation,
     pool_frames,
     quantise_floor,
     scale_gradient,
-    standardise,
 )
 from stemseg.modeling.flow.flow import Glow
-from stemseg.modeling.flow.likelihood import bits_per_dimension
+from stemseg.modeling.flow.likelihood import bits_per_dimension, instance_weights
+from stemseg.modeling.flow.precision import at_least_float32
 from stemseg.utils.errors import StemsegError
+
+NONE, MASKS, IDENTITY = "none", "masks", "identity"
 
 
 class AppearanceLikelihood(NamedTuple):
-    """What the flow says of the N*T frames of a batch, each [N*T]; D is the number of values of a frame.
+    """What the flow says of G items: the N*T frames of a batch, or its visible instances; D is an item's values.
 
     Attributes:
-        bits_per_dimension: of each frame; their mean is the flow loss.
-        log_p_per_dimension: log-likelihood of the latents / D.
-        logdet_per_dimension: log-determinant / D.
+        bits_per_dimension: [G], of each item; their mean is the flow loss.
+        log_p_per_dimension: [G], log-likelihood of the latents / D.
+        logdet_per_dimension: [G], log-determinant / D.
     """
 
     bits_per_dimension: Tensor
@@ -38,17 +42,21 @@ class AppearanceLikelihood(NamedTuple):
 
 
 class AppearanceFlow(Glow):
-    """p(A | masks) frame by frame (METHOD section 5); needed in training only.
+    """p(A | condition) frame by frame (METHOD section 5); needed in training only.
 
     Args:
         channels: A, the number of appearance dimensions.
         num_halvings: 2x2 average poolings between A and the flow (``MODEL.OFFSET.DOWN_SAMPLE``).
         num_bits: of the quantisation (``MODEL.OFFSET.N_BITS``).
         dequantisation: "uniform", noise with the gradient passed through, or "floor", as released, without either.
-        standardised: the flow sees A with mean 0 and variance 1 per channel, so that shrinking A wins no likelihood;
-            False as released.
+        standardisation: the flow sees A with mean 0 and variance 1, so that shrinking A wins no likelihood: of each
+            "channels", or "whitened", without correlation too; "none" as released.
         gradient_scale: factor on the gradient that the likelihood sends to A; the flow itself is trained at full rate.
-        condition_channels: channels that the masks are encoded as; 0 for the unconditional flow, as released.
+        condition: "masks": the instance masks of each frame; "identity": beside them the mean A of each instance in the
+            clip's other frames, so that the likelihood rewards an A that instances keep; "none", as released.
+        condition_channels: channels that the condition is encoded as.
+        per_instance: the likelihood is taken, and A standardised, over the places of instances alone, each instance
+            counting alike; else over frames, background and all.
         glow_options: what :class:`Glow` takes beside its channels.
     """
 
@@ -59,55 +67,85 @@ class AppearanceFlow(Glow):
         num_halvings: int = 2,
         num_bits: int = 5,
         dequantisation: str = "uniform",
-        standardised: bool = True,
+        standardisation: str = "channels",
         gradient_scale: float = 1.0,
-        condition_channels: int = 0,
+        condition: str = NONE,
+        condition_channels: int = 32,
+        per_instance: bool = False,
         **glow_options: int | bool,
     ) -> None:
-        super().__init__(channels, condition_channels=condition_channels, **glow_options)
+        super().__init__(channels, condition_channels=0 if condition == NONE else condition_channels, **glow_options)
         self.num_halvings = num_halvings
         self.num_bits = num_bits
         self.dequantisation = dequantisation
-        self.standardised = standardised
+        self.standardisation = standardisation
         self.gradient_scale = gradient_scale
-        self.condition_encoder = (
-            ConditionEncoder(condition_channels, num_halvings=num_halvings) if condition_channels else None
-        )
+        self.condition = condition
+        self.per_instance = per_instance
+        self.condition_encoder = None
+        if condition != NONE:
+            identity_channels = channels + 1 if condition == IDENTITY else 0
+            self.condition_encoder = ConditionEncoder(
+                condition_channels, num_halvings=num_halvings, identity_channels=identity_channels
+            )
 
     def flow_input(self, appearance: Tensor) -> Tensor:
         """A [N, A, T, h, w] -> x [N*T, A, h / 2^k, w / 2^k] in [-0.5, 0.5), float32 at least.
 
         Rows and columns at the right and lower border that fill no cell of the flow's coarsest level are cut off.
         """
-        with torch.autocast(device_type=appearance.device.type, enabled=False):
-            appearance = scale_gradient(appearance, self.gradient_scale)
-            frames = self._crop(pool_frames(appearance, num_halvings=self.num_halvings))
-            squashed = torch.sigmoid(standardise(frames) if self.standardised else frames)
-            quantise = quantise_floor if self.dequantisation == FLOOR else dequantise_uniform
-            return quantise(squashed, num_bits=self.num_bits)
+        return self._prepare(appearance, None)[0]
 
     def likelihood(self, appearance: Tensor, masks: Sequence[Tensor] | None = None) -> AppearanceLikelihood:
         """How likely A is.
 
         Args:
             appearance: [N, A, T, h, w], at quarter scale.
-            masks: binary masks of each clip at the same scale, N tensors [I, T, h, w]; read by a conditional flow only.
+            masks: binary masks of each clip at the same scale, N tensors [I, T, h, w]; an unconditional likelihood of
+                whole frames does without.
 
         Raises:
-            StemsegError: where a conditional flow gets no masks.
+            StemsegError: where masks are needed and there are none.
         """
-        x = self.flow_input(appearance)
-        output = self(x, self._condition(masks))
-        num_dims = x[0].numel()
-        bits = bits_per_dimension(output.log_p, output.logdet, num_dims=num_dims, num_bits=self.num_bits)
-        return AppearanceLikelihood(bits, output.log_p / num_dims, output.logdet / num_dims)
+        if masks is None and (self.per_instance or self.condition_encoder is not None):
+            raise StemsegError("the likelihood needs the instance masks of every clip, but got none")
+        x, standardisation = self._prepare(appearance, masks)
+        output = self(x, self._encode(appearance, masks, standardisation))
+        log_p, logdet, num_dims = output.log_p, output.logdet, x[0].numel()
+        if self.per_instance:
+            size = output.log_p_map.shape[1:]
+            weights = instance_weights(masks, num_halvings=self.num_halvings + 1, size=size)
+            log_p, logdet = ((weights * m).sum(dim=(1, 2, 3)) for m in (output.log_p_map, output.logdet_map))
+            num_dims = 4 * x.shape[1]  # of one place
+        bits = bits_per_dimension(log_p, logdet, num_dims=num_dims, num_bits=self.num_bits)
+        return AppearanceLikelihood(bits, log_p / num_dims, logdet / num_dims)
 
-    def _condition(self, masks: Sequence[Tensor] | None) -> Tensor | None:
+    def _prepare(self, appearance: Tensor, masks: Sequence[Tensor] | None) -> tuple[Tensor, Standardisation]:
+        """The flow's input, and how A was standardised for it."""
+        with torch.autocast(device_type=appearance.device.type, enabled=False):
+            appearance = scale_gradient(appearance, self.gradient_scale)
+            frames = self._crop(pool_frames(appearance, num_halvings=self.num_halvings))
+            weights = None
+            if self.per_instance:
+                of_instances = instance_weights(masks, num_halvings=self.num_halvings, size=frames.shape[2:])
+                weights = of_instances.mean(dim=0) if len(of_instances) else None
+            standardisation = fit_standardisation(frames, self.standardisation, weights)
+            quantise = quantise_floor if self.dequantisation == FLOOR else dequantise_uniform
+            x = quantise(torch.sigmoid(standardisation.of_frames(frames)), num_bits=self.num_bits)
+        return x, standardisation
+
+    def _encode(
+        self, appearance: Tensor, masks: Sequence[Tensor] | None, standardisation: Standardisation
+    ) -> Tensor | None:
+        """The condition c of every frame."""
         if self.condition_encoder is None:
             return None
-        if masks is None:
-            raise StemsegError("the conditional flow needs the instance masks of every clip, but got none")
-        return self._crop(self.condition_encoder(masks))
+        identities = None
+        if self.condition == IDENTITY:
+            appearance = scale_gradient(at_least_float32(appearance), self.gradient_scale)
+            found = [means_in_other_frames(clip, m) for clip, m in zip(appearance, masks, strict=True)]
+            identities = [torch.cat([known * standardisation(means), known], dim=2) for means, known in found]
+        return self._crop(self.condition_encoder(masks, identities))
 
     def _crop(self, x: Tensor) -> Tensor:
         cell = 2 ** len(self.blocks)
@@ -125,9 +163,11 @@ def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
         num_halvings=section.DOWN_SAMPLE,
         num_bits=section.N_BITS,
         dequantisation=section.DEQUANTISATION,
-        standardised=section.STANDARDISE,
+        standardisation=section.STANDARDISE,
         gradient_scale=section.GRADIENT_SCALE,
-        condition_channels=section.CONDITION_CHANNELS if section.CONDITION == "masks" else 0,
+        condition=section.CONDITION,
+        condition_channels=section.CONDITION_CHANNELS,
+        per_instance=section.LIKELIHOOD == "instance",
         num_steps=section.N_FLOW,
         num_levels=section.N_BLOCK,
         affine=section.AFFINE,

@@ -56,10 +56,10 @@ class AdditiveCoupling(_Coupling):
         )
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N], zeros)."""
+        """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N, h, w], zeros)."""
         a, b = x.chunk(2, dim=1)
         y = torch.cat([a, b + self._network_output(a, condition)], dim=1)
-        return y, x.new_zeros(x.shape[0])
+        return y, x.new_zeros(x[:, 0].shape)
 
     def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
         """y [N, C, h, w], condition [N, C', h, w] -> x [N, C, h, w]."""
@@ -76,11 +76,11 @@ class AffineCoupling(_Coupling):
         )
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N])."""
+        """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N, h, w])."""
         a, b = x.chunk(2, dim=1)
         log_scale, shift = self._log_scale_and_shift(a, condition)
         y = torch.cat([a, (b + shift) * log_scale.exp()], dim=1)
-        return y, log_scale.sum(dim=(1, 2, 3))
+        return y, log_scale.sum(dim=1)
 
     def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
         """y [N, C, h, w], condition [N, C', h, w] -> x [N, C, h, w]."""

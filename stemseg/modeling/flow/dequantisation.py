@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from stemseg.modeling.flow.precision import at_least_float32
 
 UNIFORM, FLOOR = "uniform", "floor"
+NONE, CHANNELS, WHITENED = "none", "channels", "whitened"
 _SMALLEST_VARIANCE = 1e-5
 
 
@@ -25,15 +28,51 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1 else factor * x + (1 - factor) * x.detach()
 
 
-def standardise(frames: Tensor) -> Tensor:
-    """Each channel of [N, A, h, w] with mean 0 and variance 1 over the batch; the gradient passes through both.
+class Standardisation(NamedTuple):
+    """An affine map of the channels, y = M (x - mean).
+
+    Attributes:
+        mean: [A].
+        matrix: [A, A], M.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Values [..., A] -> [..., A]."""
+        return (values - self.mean) @ self.matrix.t()
+
+    def of_frames(self, frames: Tensor) -> Tensor:
+        """The same of [F, A, h, w]."""
+        return self(frames.movedim(1, -1)).movedim(-1, 1)
+
+
+def fit_standardisation(frames: Tensor, kind: str, weights: Tensor | None = None) -> Standardisation:
+    """What gives the channels of [F, A, h, w] mean 0 and variance 1; the gradient passes through the statistics.
 
     Without it the likelihood is highest for a constant A: whatever shrinks A is rewarded, and within a few hundred
     iterations the flow's gradient took A to a twentieth of its spread. The likelihood of the standardised A does not
-    depend on A's scale; what is left to reward is an A that the masks predict.
+    depend on A's scale; what is left to reward is an A that the condition predicts.
+
+    Args:
+        frames: what is to be standardised.
+        kind: "none" leaves it as it is, "channels" divides each channel by its deviation, "whitened" also takes the
+            correlation of the channels away.
+        weights: [F, h, w] of each place in the statistics, of sum 1; None: all alike.
     """
-    variance, mean = torch.var_mean(frames, dim=(0, 2, 3), keepdim=True, correction=0)
-    return (frames - mean) * torch.rsqrt(variance + _SMALLEST_VARIANCE)
+    channels = frames.shape[1]
+    identity = torch.eye(channels, dtype=frames.dtype, device=frames.device)
+    if kind == NONE:
+        return Standardisation(frames.new_zeros(channels), identity)
+    values = frames.movedim(1, 0).flatten(1)  # [A, P]
+    share = torch.full_like(values[0], 1 / values.shape[1]) if weights is None else weights.flatten().to(values.dtype)
+    mean = values @ share
+    centred = values - mean[:, None]
+    if kind == CHANNELS:
+        return Standardisation(mean, torch.diag(torch.rsqrt(centred.square() @ share + _SMALLEST_VARIANCE)))
+    covariance = (centred * share) @ centred.t() + _SMALLEST_VARIANCE * identity
+    return Standardisation(mean, torch.linalg.inv(torch.linalg.cholesky(covariance)))
 
 
 def dequantise_uniform(x: Tensor, *, num_bits: int, generator: torch.Generator | None = None) -> Tensor:

@@ -16,15 +16,27 @@ from stemseg.utils.errors import StemsegError
 
 
 class FlowOutput(NamedTuple):
-    """Attributes:
-    log_p: [N] log-likelihood of the latents under their priors.
-    logdet: [N] log |det dz/dx|; log_p + logdet is the log-likelihood of x.
-    latents: z of each level, first level first: [N, 2C, h/2, w/2], ..., the last one [N, 4C', h/2^L, w/2^L].
+    """What the flow makes of x [N, C, h, w]; both maps have the first level's places, of 2x2 pixels of x each.
+
+    Attributes:
+        log_p_map: [N, h/2, w/2] each place's term of the log-likelihood of the latents under their priors.
+        logdet_map: [N, h/2, w/2] each place's term of log |det dz/dx|.
+        latents: z of each level, first level first: [N, 2C, h/2, w/2], ..., the last one [N, 4C', h/2^L, w/2^L].
     """
 
-    log_p: Tensor
-    logdet: Tensor
+    log_p_map: Tensor
+    logdet_map: Tensor
     latents: list[Tensor]
+
+    @property
+    def log_p(self) -> Tensor:
+        """[N] log-likelihood of the latents under their priors."""
+        return self.log_p_map.sum(dim=(1, 2))
+
+    @property
+    def logdet(self) -> Tensor:
+        """[N] log |det dz/dx|; log_p + logdet is the log-likelihood of x."""
+        return self.logdet_map.sum(dim=(1, 2))
 
 
 class Glow(nn.Module):
@@ -76,13 +88,13 @@ class Glow(nn.Module):
         self._check_condition(condition, (x.shape[0], self.condition_channels, *x.shape[2:]))
         with torch.autocast(device_type=x.device.type, enabled=False):
             rest = at_least_float32(x)
-            log_p = logdet = rest.new_zeros(x.shape[0])
-            latents = []
+            log_p, logdet, latents = [], [], []
             for level, level_condition in zip(self.blocks, self._pyramid(condition), strict=True):
-                rest, latent, level_log_p, level_logdet = level(rest, level_condition)
-                log_p, logdet = log_p + level_log_p, logdet + level_logdet
+                rest, latent, *terms = level(rest, level_condition)
+                for maps, term in zip((log_p, logdet), terms, strict=True):
+                    maps.append(_spread_over_places(term, num_halvings=len(maps)))
                 latents.append(latent)
-        return FlowOutput(log_p, logdet, latents)
+        return FlowOutput(torch.stack(log_p).sum(dim=0), torch.stack(logdet).sum(dim=0), latents)
 
     def inverse(self, latents: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
         """x [N, C, h, w] whose latents these are, given the same condition."""
@@ -145,3 +157,9 @@ class Glow(nn.Module):
             condition = F.avg_pool2d(condition, 2)
             levels.append(condition)
         return levels
+
+
+def _spread_over_places(terms: Tensor, *, num_halvings: int) -> Tensor:
+    """Share each place's term among the 4^k finer places that it covers: [N, h, w] -> [N, h * 2^k, w * 2^k]."""
+    factor = 2**num_halvings
+    return terms.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2) / factor**2

@@ -29,9 +29,9 @@ class AffineInjection(nn.Module):
         )
 
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N])."""
+        """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N, h, w])."""
         log_scale, shift = self._log_scale_and_shift(condition)
-        return x * log_scale.exp() + shift, log_scale.sum(dim=(1, 2, 3))
+        return x * log_scale.exp() + shift, log_scale.sum(dim=1)
 
     def inverse(self, y: Tensor, condition: Tensor) -> Tensor:
         """y [N, C, h, w], condition [N, C', h, w] -> x [N, C, h, w]."""

@@ -21,9 +21,8 @@ class _ChannelMixing(nn.Module, ABC):
         """log |det W|, a scalar."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [N, C, h, w] -> (y [N, C, h, w], logdet [N])."""
-        logdet = x.shape[2] * x.shape[3] * self.log_abs_det()
-        return F.conv2d(x, self.matrix()[:, :, None, None]), logdet.expand(x.shape[0])
+        """x [N, C, h, w] -> (y [N, C, h, w], logdet [N, h, w])."""
+        return F.conv2d(x, self.matrix()[:, :, None, None]), self.log_abs_det().expand(x[:, 0].shape)
 
     def inverse(self, y: Tensor) -> Tensor:
         """y [N, C, h, w] -> x [N, C, h, w]."""

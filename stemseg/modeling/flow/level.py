@@ -35,7 +35,7 @@ class FlowStep(nn.Module):
         self.coupling = coupling(channels, hidden_channels=hidden_channels, condition_channels=condition_channels)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N])."""
+        """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N, h, w])."""
         x, logdet = self.actnorm(x)
         x, change = self.invconv(x)
         logdet = logdet + change
@@ -78,9 +78,9 @@ class FlowLevel(nn.Module):
         self.prior = GaussianPrior(self.latent_channels, self.latent_channels)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x [N, C, 2h, 2w], condition [N, C', h, w] -> (rest for the next level, latent, log_p [N], logdet [N])."""
+        """x [N, C, 2h, 2w], condition [N, C', h, w] -> (rest for the next level, latent, log_p, logdet [N, h, w])."""
         x = squeeze(x)
-        logdet = x.new_zeros(x.shape[0])
+        logdet = x.new_zeros(x[:, 0].shape)
         for step in self.flows:
             x, change = step(x, condition)
             logdet = logdet + change

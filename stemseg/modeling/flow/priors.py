@@ -17,11 +17,11 @@ class GaussianPrior(ZeroConv2d):
         super().__init__(context_channels, 2 * latent_channels)
 
     def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
-        """log p(z | context) of each item: z [N, C, h, w], context [N, C', h, w] -> [N]."""
+        """log p(z | context) of each place: z [N, C, h, w], context [N, C', h, w] -> [N, h, w]."""
         mean, log_std = self(context).chunk(2, dim=1)
         normalised = (z - mean) * torch.exp(-log_std)
         per_value = -0.5 * (math.log(2 * math.pi) + normalised.square()) - log_std
-        return per_value.sum(dim=(1, 2, 3))
+        return per_value.sum(dim=1)
 
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
         """Turn standard normal noise [N, C, h, w] into a draw from p(z | context)."""

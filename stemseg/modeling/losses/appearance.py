@@ -15,7 +15,7 @@ class AppearanceLossTerms(NamedTuple):
     """Scalars: the loss, and what shows whether A collapses under it.
 
     Attributes:
-        bits_per_dimension: the loss, mean over frames.
+        bits_per_dimension: the loss, mean over frames or, where the flow counts per instance, instances.
         logdet_per_dimension: the flow's log-determinant / dimensions of a frame.
         appearance_between: spread of A between instances, see :class:`AppearanceSpread`.
         appearance_within: spread of A within them.
@@ -36,5 +36,10 @@ def appearance_loss(flow: AppearanceFlow, appearance: Tensor, masks: Sequence[Te
         masks: binary masks of each clip at the same scale, N tensors [I, T, h, w].
     """
     likelihood = flow.likelihood(appearance, masks)
-    bits, logdet = likelihood.bits_per_dimension.mean(), likelihood.logdet_per_dimension.mean()
+    bits, logdet = (_mean(v) for v in (likelihood.bits_per_dimension, likelihood.logdet_per_dimension))
     return AppearanceLossTerms(bits, logdet, *appearance_spread(appearance, masks))
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean of [G]; without any item a zero that still depends on the outputs, for distributed training's sake."""
+    return values.sum() / max(1, len(values))

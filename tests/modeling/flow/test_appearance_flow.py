@@ -42,7 +42,7 @@ def test_one_value_per_frame_and_bits_add_up():
 
 
 def test_likelihood_factorises_over_frames_given_the_masks():
-    flow, masks = _flow(condition_channels=4), _masks()
+    flow, masks = _flow(condition="masks", condition_channels=4), _masks()
     before = _likelihood(flow, _appearance(), masks).bits_per_dimension
     masks[0] = masks[0].clone()
     masks[0][0, 1] = 1 - masks[0][0, 1]
@@ -68,18 +68,18 @@ def test_gradient_scale_scales_what_reaches_the_embedding_and_not_what_trains_th
     assert torch.allclose(gradients[0][1], gradients[1][1], atol=1e-6)
 
 
-@pytest.mark.parametrize("standardised", [True, False])
-def test_shrinking_the_embedding_wins_likelihood_only_as_released(standardised):
+@pytest.mark.parametrize("standardisation", ["channels", "whitened", "none"])
+def test_shrinking_the_embedding_wins_likelihood_only_as_released(standardisation):
     bits = []
     for factor in (1.0, 0.1):
-        flow = _flow(standardised=standardised).train()  # ActNorm fits each embedding, as training would
+        flow = _flow(standardisation=standardisation).train()  # ActNorm fits each embedding, as training would
         bits.append(_likelihood(flow, factor * _appearance()).bits_per_dimension.mean().item())
     gain = bits[0] - bits[1]
-    assert abs(gain) < 0.05 if standardised else gain > 1
+    assert gain > 1 if standardisation == "none" else abs(gain) < 0.05
 
 
 def test_gradient_reaches_the_condition_encoder():
-    flow = _flow(condition_channels=4)
+    flow = _flow(condition="masks", condition_channels=4)
     _likelihood(flow, _appearance(), _masks()).bits_per_dimension.mean().backward()
     assert all(p.grad.abs().sum() > 0 for p in flow.condition_encoder.parameters())
 
@@ -93,11 +93,11 @@ def test_floor_is_deterministic_and_uniform_is_not():
 
 def test_conditional_flow_without_masks_says_so():
     with pytest.raises(StemsegError, match="needs the instance masks"):
-        _flow(condition_channels=4).likelihood(_appearance())
+        _flow(condition="masks", condition_channels=4).likelihood(_appearance())
 
 
 def test_a_border_that_fills_no_coarse_cell_is_left_out():
-    flow = _flow(num_levels=2, condition_channels=4)
+    flow = _flow(num_levels=2, condition="masks", condition_channels=4)
     appearance = _appearance()  # 4 x 6 at the flow's resolution, 4 x 4 after cropping
     changed = appearance.clone()
     changed[..., 16:] += 1
@@ -108,4 +108,4 @@ def test_a_border_that_fills_no_coarse_cell_is_left_out():
 def test_unconditional_flow_has_the_published_keys_alone():
     keys = _flow().state_dict()
     assert {key.split(".")[0] for key in keys} == {"blocks"}
-    assert {key.split(".")[0] for key in _flow(condition_channels=4).state_dict()} == {"blocks", "condition_encoder"}
+    assert {key.split(".")[0] for key in _flow(condition="masks", condition_channels=4).state_dict()} == {"blocks", "condition_encoder"}

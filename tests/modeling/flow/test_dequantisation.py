@@ -1,14 +1,15 @@
 """From the appearance embedding to the flow's input."""
 
+import pytest
 import torch
 from golden_weights import load_golden
 
 from stemseg.modeling.flow.dequantisation import (
     dequantise_uniform,
+    fit_standardisation,
     pool_frames,
     quantise_floor,
     scale_gradient,
-    standardise,
 )
 
 
@@ -43,19 +44,40 @@ def test_half_precision_embedding_is_pooled_in_float32():
     assert frames.dtype == torch.float32 and frames.shape == (2, 3, 2, 2)
 
 
-def test_standardised_channels_have_mean_0_and_variance_1_and_constant_ones_stay_finite():
+@pytest.mark.parametrize("kind", ["channels", "whitened"])
+def test_standardised_channels_have_mean_0_and_variance_1_and_constant_ones_stay_finite(kind):
+    torch.manual_seed(0)
     frames = 5 + 3 * torch.randn(2, 3, 8, 8)
+    frames[:, 1] += frames[:, 0]
     frames[:, 2] = 4.0
-    result = standardise(frames)
+    result = fit_standardisation(frames, kind).of_frames(frames)
     assert torch.allclose(result.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(result[:, :2].var(dim=(0, 2, 3), correction=0), torch.ones(2), atol=1e-4)
-    assert not result[:, 2].any()
+    assert result[:, 2].abs().max() < 1e-2
+    correlation = (result[:, 0] * result[:, 1]).mean()
+    assert correlation > 0.5 if kind == "channels" else abs(correlation) < 1e-4
 
 
-def test_no_gradient_asks_a_standardised_embedding_to_shrink_or_to_shift():
+@pytest.mark.parametrize("kind", ["channels", "whitened"])
+def test_weights_choose_what_the_statistics_are_of(kind):
+    frames, weights = torch.randn(2, 3, 8, 8), torch.zeros(2, 8, 8)
+    weights[0, :4] = 1 / 32
+    chosen = frames[:1, :, :4]
+    weighted, alone = fit_standardisation(frames, kind, weights), fit_standardisation(chosen, kind)
+    assert torch.allclose(weighted.of_frames(chosen), alone.of_frames(chosen), atol=1e-5)
+
+
+def test_without_standardisation_nothing_changes():
+    frames = torch.randn(2, 3, 8, 8)
+    assert torch.equal(fit_standardisation(frames, "none").of_frames(frames), frames)
+
+
+@pytest.mark.parametrize("kind", ["channels", "whitened"])
+def test_no_gradient_asks_a_standardised_embedding_to_shrink_or_to_shift(kind):
     frames = torch.randn(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    (gradient,) = torch.autograd.grad((standardise(frames) * weights).sum(), frames)
+    result = fit_standardisation(frames, kind).of_frames(frames)
+    (gradient,) = torch.autograd.grad((result * weights).sum(), frames)
     assert gradient.abs().max() > 0.1
     assert gradient.sum(dim=(0, 2, 3)).abs().max() < 1e-9
     assert (gradient * frames).sum(dim=(0, 2, 3)).abs().max() < 1e-2  # but for the variance's lower bound

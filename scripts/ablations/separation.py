@@ -1,0 +1,85 @@
+"""How well the embedding's free dimensions, and the appearance in them, tell look-alikes apart, whatever the masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stemseg.config import Config, load_config
+from stemseg.data.build import build_training_dataset
+from stemseg.data.clip_preparation import prepare_clip
+from stemseg.data.collate import collate_clips
+from stemseg.data.preprocessing import build_preprocessor
+from stemseg.modeling.losses.targets import downscale_targets
+from stemseg.modeling.network import Network, build_network
+from stemseg.modeling.weights import load_model_weights
+from stemseg.structures.annotations import load_video_annotations
+from stemseg.structures.clip import Clip
+
+
+def separation_figures(config: Path, checkpoint: Path) -> dict[str, float]:
+    """Measure a trained network on its held-out videos.
+
+    Every pair of objects of one class that is visible at both ends of a video counts as told apart where the means of
+    the two at the end lie nearer to their own means at the beginning than to each other's. Chance is a half. Masks are
+    those of the ground truth, so that this is about identity alone.
+
+    Returns:
+        told_apart: share of the pairs told apart by the free dimensions of the whole embedding, offsets and appearance.
+        told_apart_by_appearance: by the appearance embedding A alone.
+        Each only where the network has what it is about.
+    """
+    cfg = load_config(config)
+    network = build_network(cfg)
+    load_model_weights(network, checkpoint)
+    outcomes = list(_outcomes(network.eval(), cfg))
+    return {name: float(np.mean([o[name] for o in outcomes])) for name in (outcomes[0] if outcomes else ())}
+
+
+@torch.no_grad()
+def _outcomes(network: Network, cfg: Config) -> Iterator[dict[str, bool]]:
+    """For each pair whether each part of the embedding tells it apart."""
+    num_free = network.free_dim_bandwidths.numel()
+    for clip in _whole_videos(cfg):
+        batch = collate_clips([clip])
+        output = network(batch.frames)
+        parts = {"told_apart": output.embedding[0, -num_free:]} if num_free else {}
+        if output.appearance is not None:
+            parts["told_apart_by_appearance"] = output.appearance[0]
+        masks = downscale_targets(batch.targets[0]).masks[:, [0, -1]]  # [I, 2, h, w]
+        for pair in _pairs(masks, clip.targets.category_ids):
+            yield {name: is_told_apart(part[:, [0, -1]], masks[pair]) for name, part in parts.items()}
+
+
+def is_told_apart(embedding: Tensor, masks: Tensor) -> bool:
+    """Whether two objects' means match across two frames: embedding [E, 2, h, w], masks [2 (objects), 2, h, w]."""
+    sums = torch.einsum("ithw,ethw->tie", masks.to(embedding.dtype), embedding)
+    means = sums / masks.sum(dim=(2, 3)).t()[..., None]  # [2 frames, 2 objects, E]
+    distances = torch.cdist(means[0], means[1]).square()
+    return bool(distances.trace() < distances.fliplr().trace())
+
+
+def _pairs(masks: Tensor, categories: Tensor) -> Iterator[list[int]]:
+    visible = masks.amax(dim=(2, 3)).all(dim=1)
+    for i in range(len(masks)):
+        for j in range(i + 1, len(masks)):
+            if categories[i] == categories[j] and visible[i] and visible[j]:
+                yield [i, j]
+
+
+def _whole_videos(cfg: Config) -> Iterator[Clip]:
+    """One clip for each held-out video, from its first frame to its last, with the classes that its file knows."""
+    custom = cfg.DATA.CUSTOM
+    annotations = load_video_annotations(custom.VAL_JSON)
+    overrides = [f"DATA.CUSTOM.TRAIN_JSON={custom.VAL_JSON}", f"DATA.CUSTOM.TRAIN_IMAGES={custom.VAL_IMAGES}",
+                 "DATA.MIX={custom: 1}", "TRAINING.MODE=custom", "MODEL.USE_SEMSEG_HEAD=true",
+                 f"INPUT.NUM_CLASSES={1 + len(annotations.category_labels)}"]  # fmt: skip
+    videos = build_training_dataset(load_config(None, overrides)).sources[0]
+    preprocessor = build_preprocessor(cfg)
+    for index, sequence in enumerate(annotations):
+        frames = np.linspace(0, len(sequence.image_paths) - 1, cfg.INPUT.NUM_FRAMES).round().astype(int).tolist()
+        yield prepare_clip(videos.load(index, frames), preprocessor)
