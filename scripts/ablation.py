@@ -47,6 +47,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--cfg", default="ablation", help="configuration that the variants change (default: ablation)")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides for every variant")
     add("--videos", type=Path, help="your own train.json, val.json and frames in train/, val/; by default generated")
+    add("--hue_turn", type=float, nargs=2, default=(15, 35), metavar=("LOW", "HIGH"),
+        help="degrees between the hues of two look-alikes, the smaller the more alike (default: 15 35)")  # fmt: skip
     add("--num_train", type=int, default=320, help="generated videos to train on (default: 320)")
     add("--num_val", type=int, default=64, help="generated videos to measure on (default: 64)")
     add("--device", default="cpu", help="cpu, cuda or mps")
@@ -83,9 +85,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def generate_videos(args: argparse.Namespace) -> Path:
     """Write the look-alikes' videos where they are not there yet; returns their folder."""
-    folder = args.output / f"videos_{args.num_train}_{args.num_val}"
+    folder = args.output / "videos_{}_{}_hue_{:g}_{:g}".format(args.num_train, args.num_val, *args.hue_turn)
     if not (folder / "val.json").is_file():  # written last
-        options = SceneOptions(*FRAME_SIZE, VIDEO_LENGTH, MAX_OBJECTS, CLASSES, hard=True)
+        options = SceneOptions(
+            *FRAME_SIZE, VIDEO_LENGTH, MAX_OBJECTS, CLASSES, hard=True, hue_turn=tuple(args.hue_turn)
+        )
         generate_dataset(folder, (args.num_train, args.num_val), options, workers=min(8, os.cpu_count() or 1))
     return folder
 

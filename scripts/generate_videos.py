@@ -39,6 +39,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     shapes = f"classes, in the order of their category ids; known: {', '.join(SHAPES)}"
     parser.add_argument("--classes", nargs="+", default=list(SHAPES)[:5], choices=SHAPES, metavar="CLASS", help=shapes)
     parser.add_argument("--hard", action="store_true", help="pairs of look-alikes that meet and cross or turn back")
+    turn = "degrees between the hues of two look-alikes, the smaller the more alike"
+    parser.add_argument("--hue_turn", type=float, nargs=2, default=(75, 180), metavar=("LOW", "HIGH"), help=turn)
     distinct = "a class has its own kind of texture and hues beside its shape, and is learned sooner"
     parser.add_argument("--distinct_classes", action="store_true", help=distinct)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
@@ -60,7 +62,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Generate the dataset that the command line asks for."""
     args = parse_arguments(argv)
     classes = tuple(args.classes)
-    options = SceneOptions(*args.size, args.length, args.max_objects, classes, args.hard, args.distinct_classes)
+    options = SceneOptions(
+        *args.size,
+        args.length,
+        args.max_objects,
+        classes,
+        hard=args.hard,
+        hue_turn=tuple(args.hue_turn),
+        distinct_classes=args.distinct_classes,
+    )
     try:
         num_videos = (args.num_train, args.num_val)
         generate_dataset(args.output, num_videos, options, seed=args.seed, workers=args.workers)

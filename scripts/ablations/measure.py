@@ -31,8 +31,8 @@ class RunFigures:
         mask_iou: the same in each frame by itself, so that identity does not matter: what tracking could reach.
         kept: share of the objects that one track follows from a video's first third to its last.
         swapped: share of the objects that are found in both, by different tracks.
-        told_apart, told_apart_by_appearance: share of the pairs of one class that the free dimensions, or the
-            appearance in them, tell apart, whatever the masks: see :mod:`separation`; NaN without any.
+        told_apart, told_apart_by_appearance: share of the pixels that the free dimensions, or the appearance in them,
+            tell from a look-alike's, whatever the masks: see :mod:`separation`; NaN without any.
         lovasz: the mask loss, mean over the last iterations of the training.
         bits_per_dimension, appearance_between, appearance_within: at the end of training, of the appearance embedding;
             NaN without one. The last two are standard deviations of A between and within instances.

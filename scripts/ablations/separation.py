@@ -24,13 +24,13 @@ from stemseg.structures.clip import Clip
 def separation_figures(config: Path, checkpoint: Path) -> dict[str, float]:
     """Measure a trained network on its held-out videos.
 
-    Every pair of objects of one class that is visible at both ends of a video counts as told apart where the means of
-    the two at the end lie nearer to their own means at the beginning than to each other's. Chance is a half. Masks are
-    those of the ground truth, so that this is about identity alone.
+    For every pair of objects of one class that is visible at both ends of a video: the share of their pixels at the end
+    that lie nearer to their own object's mean at the beginning than to the other's. Chance is a half. Masks are those
+    of the ground truth, so that this is about identity alone.
 
     Returns:
-        told_apart: share of the pairs told apart by the free dimensions of the whole embedding, offsets and appearance.
-        told_apart_by_appearance: by the appearance embedding A alone.
+        told_apart: mean over the pairs, by the free dimensions of the whole embedding, offsets and appearance.
+        told_apart_by_appearance: the same by the appearance embedding A alone.
         Each only where the network has what it is about.
     """
     cfg = load_config(config)
@@ -41,8 +41,8 @@ def separation_figures(config: Path, checkpoint: Path) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _outcomes(network: Network, cfg: Config) -> Iterator[dict[str, bool]]:
-    """For each pair whether each part of the embedding tells it apart."""
+def _outcomes(network: Network, cfg: Config) -> Iterator[dict[str, float]]:
+    """For each pair how well each part of the embedding tells it apart."""
     num_free = network.free_dim_bandwidths.numel()
     for clip in _whole_videos(cfg):
         batch = collate_clips([clip])
@@ -52,15 +52,27 @@ def _outcomes(network: Network, cfg: Config) -> Iterator[dict[str, bool]]:
             parts["told_apart_by_appearance"] = output.appearance[0]
         masks = downscale_targets(batch.targets[0]).masks[:, [0, -1]]  # [I, 2, h, w]
         for pair in _pairs(masks, clip.targets.category_ids):
-            yield {name: is_told_apart(part[:, [0, -1]], masks[pair]) for name, part in parts.items()}
+            yield {name: told_apart(part[:, [0, -1]], masks[pair]) for name, part in parts.items()}
 
 
-def is_told_apart(embedding: Tensor, masks: Tensor) -> bool:
-    """Whether two objects' means match across two frames: embedding [E, 2, h, w], masks [2 (objects), 2, h, w]."""
-    sums = torch.einsum("ithw,ethw->tie", masks.to(embedding.dtype), embedding)
-    means = sums / masks.sum(dim=(2, 3)).t()[..., None]  # [2 frames, 2 objects, E]
-    distances = torch.cdist(means[0], means[1]).square()
-    return bool(distances.trace() < distances.fliplr().trace())
+def told_apart(embedding: Tensor, masks: Tensor) -> float:
+    """Share of two objects' pixels in the second frame that are nearer to their own mean in the first.
+
+    Args:
+        embedding: [E, 2, h, w], of the first and the second frame.
+        masks: [2, 2, h, w], of each object in these frames; none is empty.
+
+    Returns:
+        Between 0 and 1, mean of the two objects; pixels as near to one as to the other count half.
+    """
+    shares = []
+    first, second = masks.bool().unbind(dim=1)
+    means = torch.stack([embedding[:, 0][:, mask].mean(dim=1) for mask in first])  # [2, E]
+    for own, mask in enumerate(second):
+        distances = torch.cdist(embedding[:, 1][:, mask].t(), means)  # [P, 2]
+        gain = distances[:, 1 - own] - distances[:, own]
+        shares.append((gain > 0).float().mean() + 0.5 * (gain == 0).float().mean())
+    return torch.stack(shares).mean().item()
 
 
 def _pairs(masks: Tensor, categories: Tensor) -> Iterator[list[int]]:

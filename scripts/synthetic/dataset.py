@@ -57,6 +57,9 @@ def check_options(options: SceneOptions) -> None:
         raise ConfigError(f"classes: found {', '.join(unknown) or 'none'}, expected some of {', '.join(SHAPES)}")
     if options.hard and options.distinct_classes:
         raise ConfigError("hard turns the hue of look-alikes, which distinct_classes fixes: choose one of the two")
+    low, high = options.hue_turn
+    if not 0 < low <= high <= 180:
+        raise ConfigError(f"hue_turn: found {low:g} to {high:g}, expected degrees above 0 and up to 180, rising")
     limits = {"height": (16, 4096), "width": (16, 4096), "length": (2, 99999), "max_objects": (1 + options.hard, 100)}
     for name, (low, high) in limits.items():
         value = getattr(options, name)

@@ -14,7 +14,6 @@ from scripts.synthetic.shapes import outline
 _TEXTURE_REACH = 1.9  # an object's texture covers this many radii on each side of its centre
 _MIN_CONTRAST = 28.0  # CIE Lab distance of an object's mean colour from the background's
 _ALL_HUES = (0.0, 360.0)
-_HUE_TURN = (75.0, 180.0)  # degrees between two look-alikes
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class SceneOptions:
         max_objects: a video holds 1 (hard: 2) to this many objects.
         classes: names in :data:`scripts.synthetic.shapes.SHAPES`; category ids count from 1 in this order.
         hard: objects come as pairs of look-alikes that meet; see :func:`compose_scene`.
+        hue_turn: range of the angle between the hues of two look-alikes, in degrees; the smaller, the more alike.
         distinct_classes: a class has its kind of texture and its hues beside its shape; else both are drawn for each
             object.
     """
@@ -37,6 +37,7 @@ class SceneOptions:
     max_objects: int
     classes: tuple[str, ...]
     hard: bool = False
+    hue_turn: tuple[float, float] = (75.0, 180.0)
     distinct_classes: bool = False
 
     @property
@@ -126,7 +127,7 @@ def _draw_pairs(rng: np.random.Generator, options: SceneOptions, surround: np.nd
     for _ in range(count // 2):
         look = _draw_look(rng, options)
         palette = _contrasting_palette(rng, surround)
-        twin = textures.turn_hue(palette, rng.uniform(*_HUE_TURN))
+        twin = textures.turn_hue(palette, rng.uniform(*options.hue_turn))
         first, second = motion.encounter(rng, options.arena, 2.2 * look.radius)
         actors.append(look.actor(len(actors) + 1, palette, first))
         actors.append(look.actor(len(actors) + 1, twin, second))

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from stemseg.config import Config
-from stemseg.modeling.flow.condition import ConditionEncoder, means_in_other_frames
+from stemseg.modeling.flow.condition import ConditionEncoder, paint_means_of_other_frames
 from stemseg.modeling.flow.dequantisation import (
     FLOOR,
-    Standardisation,
     dequantise_uniform,
     fit_standardisation,
     pool_frames,
@@ -52,8 +51,9 @@ class AppearanceFlow(Glow):
         standardisation: the flow sees A with mean 0 and variance 1, so that shrinking A wins no likelihood: of each
             "channels", or "whitened", without correlation too; "none" as released.
         gradient_scale: factor on the gradient that the likelihood sends to A; the flow itself is trained at full rate.
-        condition: "masks": the instance masks of each frame; "identity": beside them the mean A of each instance in the
-            clip's other frames, so that the likelihood rewards an A that instances keep; "none", as released.
+        condition: "masks": the instance masks of each frame; "identity": the same, and x is a pixel's difference to the
+            mean A of its instance in the clip's other frames: p(A_t | masks, A of the other frames), a
+            pseudo-likelihood that rewards an A that instances keep; "none", as released.
         condition_channels: channels that the condition is encoded as.
         per_instance: the likelihood is taken, and A standardised, over the places of instances alone, each instance
             counting alike; else over frames, background and all.
@@ -82,19 +82,30 @@ class AppearanceFlow(Glow):
         self.gradient_scale = gradient_scale
         self.condition = condition
         self.per_instance = per_instance
-        self.condition_encoder = None
-        if condition != NONE:
-            identity_channels = channels + 1 if condition == IDENTITY else 0
-            self.condition_encoder = ConditionEncoder(
-                condition_channels, num_halvings=num_halvings, identity_channels=identity_channels
-            )
+        self.condition_encoder = (
+            None if condition == NONE else ConditionEncoder(condition_channels, num_halvings=num_halvings)
+        )
 
-    def flow_input(self, appearance: Tensor) -> Tensor:
+    def flow_input(self, appearance: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
         """A [N, A, T, h, w] -> x [N*T, A, h / 2^k, w / 2^k] in [-0.5, 0.5), float32 at least.
 
-        Rows and columns at the right and lower border that fill no cell of the flow's coarsest level are cut off.
+        Rows and columns at the right and lower border that fill no cell of the flow's coarsest level are cut off. Given
+        the identities, x is the difference to what the instance is like in the other frames, in (-1, 1).
+
+        Args:
+            masks: as in :meth:`likelihood`.
         """
-        return self._prepare(appearance, None)[0]
+        with torch.autocast(device_type=appearance.device.type, enabled=False):
+            appearance = scale_gradient(at_least_float32(appearance), self.gradient_scale)
+            frames = self._shrink(appearance)
+            standardise = fit_standardisation(frames, self.standardisation, self._weights(masks, frames.shape[2:]))
+            quantise = quantise_floor if self.dequantisation == FLOOR else dequantise_uniform
+            x = quantise(torch.sigmoid(standardise(frames)), num_bits=self.num_bits)
+            if self.condition == IDENTITY:
+                squashed = torch.sigmoid(standardise(appearance)) - 0.5
+                painted = [paint_means_of_other_frames(a, m) for a, m in zip(squashed, masks, strict=True)]
+                x = x - self._shrink(torch.stack(painted))
+        return x
 
     def likelihood(self, appearance: Tensor, masks: Sequence[Tensor] | None = None) -> AppearanceLikelihood:
         """How likely A is.
@@ -109,8 +120,9 @@ class AppearanceFlow(Glow):
         """
         if masks is None and (self.per_instance or self.condition_encoder is not None):
             raise StemsegError("the likelihood needs the instance masks of every clip, but got none")
-        x, standardisation = self._prepare(appearance, masks)
-        output = self(x, self._encode(appearance, masks, standardisation))
+        x = self.flow_input(appearance, masks)
+        condition = None if self.condition_encoder is None else self._crop(self.condition_encoder(masks))
+        output = self(x, condition)
         log_p, logdet, num_dims = output.log_p, output.logdet, x[0].numel()
         if self.per_instance:
             size = output.log_p_map.shape[1:]
@@ -120,32 +132,16 @@ class AppearanceFlow(Glow):
         bits = bits_per_dimension(log_p, logdet, num_dims=num_dims, num_bits=self.num_bits)
         return AppearanceLikelihood(bits, log_p / num_dims, logdet / num_dims)
 
-    def _prepare(self, appearance: Tensor, masks: Sequence[Tensor] | None) -> tuple[Tensor, Standardisation]:
-        """The flow's input, and how A was standardised for it."""
-        with torch.autocast(device_type=appearance.device.type, enabled=False):
-            appearance = scale_gradient(appearance, self.gradient_scale)
-            frames = self._crop(pool_frames(appearance, num_halvings=self.num_halvings))
-            weights = None
-            if self.per_instance:
-                of_instances = instance_weights(masks, num_halvings=self.num_halvings, size=frames.shape[2:])
-                weights = of_instances.mean(dim=0) if len(of_instances) else None
-            standardisation = fit_standardisation(frames, self.standardisation, weights)
-            quantise = quantise_floor if self.dequantisation == FLOOR else dequantise_uniform
-            x = quantise(torch.sigmoid(standardisation.of_frames(frames)), num_bits=self.num_bits)
-        return x, standardisation
-
-    def _encode(
-        self, appearance: Tensor, masks: Sequence[Tensor] | None, standardisation: Standardisation
-    ) -> Tensor | None:
-        """The condition c of every frame."""
-        if self.condition_encoder is None:
+    def _weights(self, masks: Sequence[Tensor] | None, size: tuple[int, int]) -> Tensor | None:
+        """What counts how much in the statistics of A, [N*T, *size]; None for everything alike."""
+        if not self.per_instance or masks is None:
             return None
-        identities = None
-        if self.condition == IDENTITY:
-            appearance = scale_gradient(at_least_float32(appearance), self.gradient_scale)
-            found = [means_in_other_frames(clip, m) for clip, m in zip(appearance, masks, strict=True)]
-            identities = [torch.cat([known * standardisation(means), known], dim=2) for means, known in found]
-        return self._crop(self.condition_encoder(masks, identities))
+        weights = instance_weights(masks, num_halvings=self.num_halvings, size=size)
+        return weights.mean(dim=0) if len(weights) else None
+
+    def _shrink(self, appearance: Tensor) -> Tensor:
+        """[N, A, T, h, w] -> [N*T, A, h / 2^k, w / 2^k], without the border that is cut off."""
+        return self._crop(pool_frames(appearance, num_halvings=self.num_halvings))
 
     def _crop(self, x: Tensor) -> Tensor:
         cell = 2 ** len(self.blocks)

@@ -40,12 +40,8 @@ class Standardisation(NamedTuple):
     matrix: Tensor
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Values [..., A] -> [..., A]."""
-        return (values - self.mean) @ self.matrix.t()
-
-    def of_frames(self, frames: Tensor) -> Tensor:
-        """The same of [F, A, h, w]."""
-        return self(frames.movedim(1, -1)).movedim(-1, 1)
+        """Values [N, A, ...] -> [N, A, ...]."""
+        return ((values.movedim(1, -1) - self.mean) @ self.matrix.t()).movedim(-1, 1)
 
 
 def fit_standardisation(frames: Tensor, kind: str, weights: Tensor | None = None) -> Standardisation:

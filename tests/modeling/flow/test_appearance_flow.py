@@ -105,7 +105,73 @@ def test_a_border_that_fills_no_coarse_cell_is_left_out():
     assert torch.equal(*results)
 
 
+@pytest.mark.parametrize("condition", ["none", "masks"])
+def test_likelihood_of_instances_is_that_of_their_places_alone(condition):
+    flow, masks, appearance = _flow(condition=condition, per_instance=True), _masks(), _appearance()
+    before = _likelihood(flow, appearance, masks).bits_per_dimension
+    assert before.shape == (2,)  # the second clip has no instance
+    changed = appearance.clone()
+    changed[1] += torch.randn_like(changed[1])  # frames without instances
+    assert torch.equal(_likelihood(flow, changed, masks).bits_per_dimension, before)
+    changed = appearance.clone()
+    changed[0, :, :, :, 20:] += 1  # of the second instance
+    assert not torch.allclose(_likelihood(flow, changed, masks).bits_per_dimension[1], before[1], atol=1e-3)
+
+
+def test_an_instance_everywhere_has_the_likelihood_of_the_frames():
+    masks = [torch.ones(1, 2, 16, 24, dtype=torch.uint8)] * 2
+    of_frames = _likelihood(_flow(condition="masks"), _appearance(), masks)
+    of_instances = _likelihood(_flow(condition="masks", per_instance=True), _appearance(), masks)
+    for frames, instances in zip(of_frames, of_instances, strict=True):
+        assert torch.allclose(frames.view(2, 2).mean(dim=1), instances, atol=1e-5)
+
+
+def test_no_instance_anywhere_gives_an_empty_likelihood_that_still_depends_on_the_embedding():
+    appearance = _appearance(requires_grad=True)
+    masks = [torch.zeros(0, 2, 16, 24)] * 2
+    result = _likelihood(_flow(condition="identity", per_instance=True), appearance, masks)
+    assert result.bits_per_dimension.shape == (0,)
+    result.bits_per_dimension.sum().backward()
+    assert appearance.grad is not None and not appearance.grad.any()
+
+
+def test_identity_condition_links_the_frames_of_a_clip():
+    masks, appearance = _masks(), _appearance()
+    changed = appearance.clone()
+    changed[0, :, 0, :8] += 5  # the first instance in the first frame
+    for condition, linked in (("masks", False), ("identity", True)):
+        flow = _flow(condition=condition, standardisation="none")
+        before, after = (_likelihood(flow, a, masks).bits_per_dimension for a in (appearance, changed))
+        assert torch.equal(before[2:], after[2:])  # another clip
+        assert abs(before[0] - after[0]) > 1e-3
+        assert bool(abs(before[1] - after[1]) > 1e-4) is linked
+
+
+def test_identity_condition_rewards_an_embedding_that_instances_keep():
+    torch.manual_seed(0)
+    flow = AppearanceFlow(3, num_steps=2, hidden_channels=16, num_halvings=0, condition="identity", per_instance=True)
+    masks = [torch.zeros(2, 4, 8, 8)]
+    masks[0][0, :, :4] = masks[0][1, :, 4:] = 1
+    optimizer = torch.optim.Adam(flow.parameters(), lr=3e-3)
+
+    def bits(kept: bool) -> torch.Tensor:
+        codes = torch.randn(2, 3, 1 if kept else 4).expand(2, 3, 4)  # of each instance, in every frame or for all
+        appearance = torch.einsum("iat,ithw->athw", codes, masks[0]) + 0.1 * torch.randn(3, 4, 8, 8)
+        return flow.likelihood(appearance[None], masks).bits_per_dimension.mean()
+
+    for _ in range(60):
+        optimizer.zero_grad()
+        bits(kept=True).backward()
+        optimizer.step()
+    with torch.no_grad():
+        kept, changing = (sum(bits(kept=k).item() for _ in range(8)) / 8 for k in (True, False))
+    assert kept < changing - 0.5
+
+
 def test_unconditional_flow_has_the_published_keys_alone():
     keys = _flow().state_dict()
     assert {key.split(".")[0] for key in keys} == {"blocks"}
-    assert {key.split(".")[0] for key in _flow(condition="masks", condition_channels=4).state_dict()} == {"blocks", "condition_encoder"}
+    assert {key.split(".")[0] for key in _flow(condition="masks", condition_channels=4).state_dict()} == {
+        "blocks",
+        "condition_encoder",
+    }

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stemseg.modeling.flow.condition import ConditionEncoder
+from stemseg.modeling.flow.condition import ConditionEncoder, paint_means_of_other_frames
 
 
 @pytest.fixture
@@ -54,3 +54,19 @@ def test_which_instance_a_pixel_belongs_to_matters_not_only_whether_it_is_covere
 def test_every_weight_gets_a_gradient_even_without_instances(encoder):
     encoder([_masks(0)]).square().sum().backward()
     assert all(p.grad is not None for p in encoder.parameters())
+
+
+def test_means_of_other_frames_agree_with_a_naive_implementation():
+    torch.manual_seed(0)
+    owner, appearance = torch.randint(0, 4, (4, 6, 6)), torch.randn(2, 4, 6, 6)
+    masks = torch.stack([owner == i for i in range(3)]).to(torch.uint8)
+    masks[1, 1:] = 0  # in the first frame alone
+    masks[2] = 0  # nowhere
+    expected = torch.zeros_like(appearance)
+    for i in range(3):
+        for t in range(4):
+            pixels = torch.cat([appearance[:, s][:, masks[i, s] > 0] for s in range(4) if s != t], dim=1)
+            mean = pixels.mean(dim=1) if pixels.shape[1] else torch.zeros(2)
+            expected[:, t] += mean[:, None, None] * masks[i, t]
+    assert torch.allclose(paint_means_of_other_frames(appearance, masks), expected, atol=1e-5)
+    assert not paint_means_of_other_frames(appearance, masks[:0]).any()

@@ -50,7 +50,7 @@ def test_standardised_channels_have_mean_0_and_variance_1_and_constant_ones_stay
     frames = 5 + 3 * torch.randn(2, 3, 8, 8)
     frames[:, 1] += frames[:, 0]
     frames[:, 2] = 4.0
-    result = fit_standardisation(frames, kind).of_frames(frames)
+    result = fit_standardisation(frames, kind)(frames)
     assert torch.allclose(result.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(result[:, :2].var(dim=(0, 2, 3), correction=0), torch.ones(2), atol=1e-4)
     assert result[:, 2].abs().max() < 1e-2
@@ -64,19 +64,19 @@ def test_weights_choose_what_the_statistics_are_of(kind):
     weights[0, :4] = 1 / 32
     chosen = frames[:1, :, :4]
     weighted, alone = fit_standardisation(frames, kind, weights), fit_standardisation(chosen, kind)
-    assert torch.allclose(weighted.of_frames(chosen), alone.of_frames(chosen), atol=1e-5)
+    assert torch.allclose(weighted(chosen), alone(chosen), atol=1e-5)
 
 
 def test_without_standardisation_nothing_changes():
     frames = torch.randn(2, 3, 8, 8)
-    assert torch.equal(fit_standardisation(frames, "none").of_frames(frames), frames)
+    assert torch.equal(fit_standardisation(frames, "none")(frames), frames)
 
 
 @pytest.mark.parametrize("kind", ["channels", "whitened"])
 def test_no_gradient_asks_a_standardised_embedding_to_shrink_or_to_shift(kind):
     frames = torch.randn(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    result = fit_standardisation(frames, kind).of_frames(frames)
+    result = fit_standardisation(frames, kind)(frames)
     (gradient,) = torch.autograd.grad((result * weights).sum(), frames)
     assert gradient.abs().max() > 0.1
     assert gradient.sum(dim=(0, 2, 3)).abs().max() < 1e-9

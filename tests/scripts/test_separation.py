@@ -1,0 +1,40 @@
+"""Telling look-alikes apart by the embedding: what counts as such, on made-up embeddings and on a trained network."""
+
+import pytest
+import torch
+
+from scripts.ablations.separation import told_apart
+
+
+def _pair(codes) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two objects side by side in two frames; codes [2 frames, 2 objects] of one dimension."""
+    masks = torch.zeros(2, 2, 4, 6, dtype=torch.uint8)
+    masks[0, :, :, :2] = masks[1, :, :, 4:] = 1
+    embedding = torch.einsum("ti,ithw->thw", torch.tensor(codes), masks.float())[None]
+    return embedding, masks
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([[0.0, 1.0], [0.1, 0.9]], 1.0),  # each keeps its own
+        ([[0.0, 1.0], [0.9, 0.1]], 0.0),  # swapped
+        ([[0.0, 0.0], [0.0, 0.0]], 0.5),  # constant: a guess
+        ([[0.0, 1.0], [1.2, 2.2]], 0.5),  # both drift, so that the first looks like what the second was
+    ],
+)
+def test_what_counts_as_told_apart(codes, expected):
+    assert told_apart(*_pair(codes)) == pytest.approx(expected)
+
+
+def test_the_background_and_the_objects_sizes_do_not_matter():
+    embedding, masks = _pair([[0.0, 1.0], [0.1, 0.9]])
+    embedding += 100 * (masks.sum(dim=0) == 0)
+    masks[0, 0, 1:] = 0
+    assert told_apart(embedding, masks) == pytest.approx(1.0)
+
+
+def test_single_pixels_count():
+    embedding, masks = _pair([[0.0, 1.0], [0.1, 0.9]])
+    embedding[0, 1, 0, :2] = 0.8  # 2 of the first object's 8 pixels look like the second
+    assert told_apart(embedding, masks) == pytest.approx((6 / 8 + 1) / 2)
