@@ -39,8 +39,7 @@ _CHOICES: dict[str, tuple] = {
     "MODEL.OFFSET.HEAD_TYPE": ("glow",),
     "MODEL.OFFSET.FEATURES": ("stride32", "trunk"),
     "MODEL.OFFSET.CONDITION": ("none", "masks", "identity"),
-    "MODEL.OFFSET.LIKELIHOOD": ("frame", "instance"),
-    "MODEL.OFFSET.STANDARDISE": ("none", "channels", "whitened"),
+    "MODEL.OFFSET.LIKELIHOOD": ("frame", "instance_pixels", "instance_means"),
     "MODEL.OFFSET.DEQUANTISATION": ("uniform", "floor"),
     "MODEL.OFFSET.DOWN_SAMPLE": (0, 1, 2),
     "MODEL.OFFSET.N_BITS": tuple(range(1, 9)),
@@ -175,6 +174,10 @@ def _check_appearance(cfg: Config, require: Callable[[bool, str], None]) -> None
     require(
         set(model.GLOW_DIM_MODE) == {"f"},
         f"'MODEL.GLOW_DIM_MODE' is '{model.GLOW_DIM_MODE}', expected one 'f' for each appearance dimension",
+    )
+    require(
+        model.OFFSET.STANDARDISE or not model.OFFSET.WHITEN,
+        "'MODEL.OFFSET.WHITEN' is a way to standardise and needs 'MODEL.OFFSET.STANDARDISE: true'",
     )
     require(
         model.OFFSET.GRADIENT_SCALE >= 0,

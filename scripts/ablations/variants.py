@@ -41,7 +41,7 @@ VARIANTS = {
                 "MODEL.OFFSET.DETACH=true",
                 "MODEL.OFFSET.CONDITION=none",
                 "MODEL.OFFSET.DEQUANTISATION=floor",
-                "MODEL.OFFSET.STANDARDISE=none",
+                "MODEL.OFFSET.STANDARDISE=false",
             ),
         ),
         Variant(

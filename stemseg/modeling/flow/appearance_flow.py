@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stemseg.config import Config
-from stemseg.modeling.flow.condition import ConditionEncoder, paint_means_of_other_frames
+from stemseg.modeling.flow.condition import ConditionEncoder, paint_means
 from stemseg.modeling.flow.dequantisation import (
     FLOOR,
     dequantise_uniform,
@@ -24,6 +24,7 @@ from stemseg.modeling.flow.precision import at_least_float32
 from stemseg.utils.errors import StemsegError
 
 NONE, MASKS, IDENTITY = "none", "masks", "identity"
+FRAME, INSTANCE_PIXELS, INSTANCE_MEANS = "frame", "instance_pixels", "instance_means"
 
 
 class AppearanceLikelihood(NamedTuple):
@@ -48,15 +49,17 @@ class AppearanceFlow(Glow):
         num_halvings: 2x2 average poolings between A and the flow (``MODEL.OFFSET.DOWN_SAMPLE``).
         num_bits: of the quantisation (``MODEL.OFFSET.N_BITS``).
         dequantisation: "uniform", noise with the gradient passed through, or "floor", as released, without either.
-        standardisation: the flow sees A with mean 0 and variance 1, so that shrinking A wins no likelihood: of each
-            "channels", or "whitened", without correlation too; "none" as released.
+        standardised: the flow sees A with mean 0 and variance 1 per channel, so that shrinking A wins no likelihood;
+            False as released.
+        whitened: where it is standardised, without correlation of the channels too.
         gradient_scale: factor on the gradient that the likelihood sends to A; the flow itself is trained at full rate.
         condition: "masks": the instance masks of each frame; "identity": the same, and x is a pixel's difference to the
             mean A of its instance in the clip's other frames: p(A_t | masks, A of the other frames), a
             pseudo-likelihood that rewards an A that instances keep; "none", as released.
         condition_channels: channels that the condition is encoded as.
-        per_instance: the likelihood is taken, and A standardised, over the places of instances alone, each instance
-            counting alike; else over frames, background and all.
+        likelihood_of: "frame": of whole frames, as published; "instance_pixels": of the places of instances alone, each
+            instance counting alike, and A is standardised over these; "instance_means": the same, of an A that is
+            replaced by the instance's mean within the frame, so that structure inside of instances wins nothing.
         glow_options: what :class:`Glow` takes beside its channels.
     """
 
@@ -67,21 +70,23 @@ class AppearanceFlow(Glow):
         num_halvings: int = 2,
         num_bits: int = 5,
         dequantisation: str = "uniform",
-        standardisation: str = "channels",
+        standardised: bool = True,
+        whitened: bool = False,
         gradient_scale: float = 1.0,
         condition: str = NONE,
         condition_channels: int = 32,
-        per_instance: bool = False,
+        likelihood_of: str = FRAME,
         **glow_options: int | bool,
     ) -> None:
         super().__init__(channels, condition_channels=0 if condition == NONE else condition_channels, **glow_options)
         self.num_halvings = num_halvings
         self.num_bits = num_bits
         self.dequantisation = dequantisation
-        self.standardisation = standardisation
+        self.standardised = standardised
+        self.whitened = whitened
         self.gradient_scale = gradient_scale
         self.condition = condition
-        self.per_instance = per_instance
+        self.likelihood_of = likelihood_of
         self.condition_encoder = (
             None if condition == NONE else ConditionEncoder(condition_channels, num_halvings=num_halvings)
         )
@@ -97,14 +102,17 @@ class AppearanceFlow(Glow):
         """
         with torch.autocast(device_type=appearance.device.type, enabled=False):
             appearance = scale_gradient(at_least_float32(appearance), self.gradient_scale)
-            frames = self._shrink(appearance)
-            standardise = fit_standardisation(frames, self.standardisation, self._weights(masks, frames.shape[2:]))
+            if self.likelihood_of == INSTANCE_MEANS:
+                appearance = _paint_clips(appearance, masks)
+            if self.standardised:
+                frames = self._shrink(appearance)
+                weights = self._weights(masks, frames.shape[2:])
+                appearance = fit_standardisation(frames, weights, whitened=self.whitened)(appearance)
             quantise = quantise_floor if self.dequantisation == FLOOR else dequantise_uniform
-            x = quantise(torch.sigmoid(standardise(frames)), num_bits=self.num_bits)
+            x = quantise(torch.sigmoid(self._shrink(appearance)), num_bits=self.num_bits)
             if self.condition == IDENTITY:
-                squashed = torch.sigmoid(standardise(appearance)) - 0.5
-                painted = [paint_means_of_other_frames(a, m) for a, m in zip(squashed, masks, strict=True)]
-                x = x - self._shrink(torch.stack(painted))
+                expected = _paint_clips(torch.sigmoid(appearance) - 0.5, masks, of_other_frames=True)
+                x = x - self._shrink(expected)
         return x
 
     def likelihood(self, appearance: Tensor, masks: Sequence[Tensor] | None = None) -> AppearanceLikelihood:
@@ -118,13 +126,13 @@ class AppearanceFlow(Glow):
         Raises:
             StemsegError: where masks are needed and there are none.
         """
-        if masks is None and (self.per_instance or self.condition_encoder is not None):
+        if masks is None and not (self.likelihood_of == FRAME and self.condition == NONE):
             raise StemsegError("the likelihood needs the instance masks of every clip, but got none")
         x = self.flow_input(appearance, masks)
         condition = None if self.condition_encoder is None else self._crop(self.condition_encoder(masks))
         output = self(x, condition)
         log_p, logdet, num_dims = output.log_p, output.logdet, x[0].numel()
-        if self.per_instance:
+        if self.likelihood_of != FRAME:
             size = output.log_p_map.shape[1:]
             weights = instance_weights(masks, num_halvings=self.num_halvings + 1, size=size)
             log_p, logdet = ((weights * m).sum(dim=(1, 2, 3)) for m in (output.log_p_map, output.logdet_map))
@@ -134,7 +142,7 @@ class AppearanceFlow(Glow):
 
     def _weights(self, masks: Sequence[Tensor] | None, size: tuple[int, int]) -> Tensor | None:
         """What counts how much in the statistics of A, [N*T, *size]; None for everything alike."""
-        if not self.per_instance or masks is None:
+        if self.likelihood_of == FRAME:
             return None
         weights = instance_weights(masks, num_halvings=self.num_halvings, size=size)
         return weights.mean(dim=0) if len(weights) else None
@@ -149,6 +157,11 @@ class AppearanceFlow(Glow):
         return x[:, :, :height, :width]
 
 
+def _paint_clips(appearance: Tensor, masks: Sequence[Tensor], **options: bool) -> Tensor:
+    """:func:`paint_means` for each clip of [N, A, T, h, w]."""
+    return torch.stack([paint_means(a, m, **options) for a, m in zip(appearance, masks, strict=True)])
+
+
 def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
     """The flow of ``MODEL.OFFSET``; None without ``MODEL.USE_OFFSET_HEAD``."""
     if not cfg.MODEL.USE_OFFSET_HEAD:
@@ -159,11 +172,12 @@ def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
         num_halvings=section.DOWN_SAMPLE,
         num_bits=section.N_BITS,
         dequantisation=section.DEQUANTISATION,
-        standardisation=section.STANDARDISE,
+        standardised=section.STANDARDISE,
+        whitened=section.WHITEN,
         gradient_scale=section.GRADIENT_SCALE,
         condition=section.CONDITION,
         condition_channels=section.CONDITION_CHANNELS,
-        per_instance=section.LIKELIHOOD == "instance",
+        likelihood_of=section.LIKELIHOOD,
         num_steps=section.N_FLOW,
         num_levels=section.N_BLOCK,
         affine=section.AFFINE,

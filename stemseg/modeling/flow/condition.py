@@ -46,12 +46,13 @@ class ConditionEncoder(nn.Module):
         return torch.cat([of_empty.expand(1, num_frames, *of_empty.shape[1:]), of_instances]).amax(dim=0)
 
 
-def paint_means_of_other_frames(appearance: Tensor, masks: Tensor) -> Tensor:
-    """Give every pixel of an instance the instance's mean appearance over all frames of the clip but the pixel's own.
+def paint_means(appearance: Tensor, masks: Tensor, *, of_other_frames: bool = False) -> Tensor:
+    """Give every pixel of an instance the instance's mean appearance in the pixel's frame.
 
     Args:
         appearance: [A, T, h, w].
         masks: binary masks that do not overlap, [I, T, h, w].
+        of_other_frames: the mean is over the pixels of all frames of the clip but the pixel's own.
 
     Returns:
         [A, T, h, w], 0 outside of the instances, and where an instance is visible in no other frame.
@@ -59,5 +60,6 @@ def paint_means_of_other_frames(appearance: Tensor, masks: Tensor) -> Tensor:
     masks = masks.to(appearance.dtype)
     sums = torch.einsum("ithw,athw->ita", masks, appearance)
     areas = masks.sum(dim=(2, 3))[..., None]  # [I, T, 1]
-    sums, areas = (x.sum(dim=1, keepdim=True) - x for x in (sums, areas))
+    if of_other_frames:
+        sums, areas = (x.sum(dim=1, keepdim=True) - x for x in (sums, areas))
     return torch.einsum("ita,ithw->athw", sums / areas.clamp(min=1), masks)

@@ -11,7 +11,6 @@ from torch import Tensor
 from stemseg.modeling.flow.precision import at_least_float32
 
 UNIFORM, FLOOR = "uniform", "floor"
-NONE, CHANNELS, WHITENED = "none", "channels", "whitened"
 _SMALLEST_VARIANCE = 1e-5
 
 
@@ -44,7 +43,7 @@ class Standardisation(NamedTuple):
         return ((values.movedim(1, -1) - self.mean) @ self.matrix.t()).movedim(-1, 1)
 
 
-def fit_standardisation(frames: Tensor, kind: str, weights: Tensor | None = None) -> Standardisation:
+def fit_standardisation(frames: Tensor, weights: Tensor | None = None, *, whitened: bool = False) -> Standardisation:
     """What gives the channels of [F, A, h, w] mean 0 and variance 1; the gradient passes through the statistics.
 
     Without it the likelihood is highest for a constant A: whatever shrinks A is rewarded, and within a few hundred
@@ -53,21 +52,17 @@ def fit_standardisation(frames: Tensor, kind: str, weights: Tensor | None = None
 
     Args:
         frames: what is to be standardised.
-        kind: "none" leaves it as it is, "channels" divides each channel by its deviation, "whitened" also takes the
-            correlation of the channels away.
         weights: [F, h, w] of each place in the statistics, of sum 1; None: all alike.
+        whitened: take the correlation of the channels away too.
     """
-    channels = frames.shape[1]
-    identity = torch.eye(channels, dtype=frames.dtype, device=frames.device)
-    if kind == NONE:
-        return Standardisation(frames.new_zeros(channels), identity)
     values = frames.movedim(1, 0).flatten(1)  # [A, P]
     share = torch.full_like(values[0], 1 / values.shape[1]) if weights is None else weights.flatten().to(values.dtype)
     mean = values @ share
     centred = values - mean[:, None]
-    if kind == CHANNELS:
+    if not whitened:
         return Standardisation(mean, torch.diag(torch.rsqrt(centred.square() @ share + _SMALLEST_VARIANCE)))
-    covariance = (centred * share) @ centred.t() + _SMALLEST_VARIANCE * identity
+    covariance = (centred * share) @ centred.t()
+    covariance = covariance + _SMALLEST_VARIANCE * torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
     return Standardisation(mean, torch.linalg.inv(torch.linalg.cholesky(covariance)))
 
 

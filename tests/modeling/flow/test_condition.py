@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stemseg.modeling.flow.condition import ConditionEncoder, paint_means_of_other_frames
+from stemseg.modeling.flow.condition import ConditionEncoder, paint_means
 
 
 @pytest.fixture
@@ -68,5 +68,5 @@ def test_means_of_other_frames_agree_with_a_naive_implementation():
             pixels = torch.cat([appearance[:, s][:, masks[i, s] > 0] for s in range(4) if s != t], dim=1)
             mean = pixels.mean(dim=1) if pixels.shape[1] else torch.zeros(2)
             expected[:, t] += mean[:, None, None] * masks[i, t]
-    assert torch.allclose(paint_means_of_other_frames(appearance, masks), expected, atol=1e-5)
-    assert not paint_means_of_other_frames(appearance, masks[:0]).any()
+    assert torch.allclose(paint_means(appearance, masks, of_other_frames=True), expected, atol=1e-5)
+    assert not paint_means(appearance, masks[:0]).any()
