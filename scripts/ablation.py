@@ -43,12 +43,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--add", nargs="+", action="append", default=[], metavar=("NAME", "BASE"),
         help="another variant: its name, the one it derives from, and KEY=VALUE overrides")  # fmt: skip
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    add("--iterations", type=int, default=500, help="optimiser steps of each run (default: 500)")
+    add("--iterations", type=int, default=700, help="optimiser steps of each run (default: 700)")
     add("--cfg", default="ablation", help="configuration that the variants change (default: ablation)")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides for every variant")
     add("--videos", type=Path, help="your own train.json, val.json and frames in train/, val/; by default generated")
-    add("--hue_turn", type=float, nargs=2, default=(15, 35), metavar=("LOW", "HIGH"),
-        help="degrees between the hues of two look-alikes, the smaller the more alike (default: 15 35)")  # fmt: skip
+    add("--hue_turn", type=float, nargs=2, default=(20, 45), metavar=("LOW", "HIGH"),
+        help="degrees between the hues of two look-alikes, the smaller the more alike (default: 20 45)")  # fmt: skip
     add("--num_train", type=int, default=320, help="generated videos to train on (default: 320)")
     add("--num_val", type=int, default=64, help="generated videos to measure on (default: 64)")
     add("--device", default="cpu", help="cpu, cuda or mps")

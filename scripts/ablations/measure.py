@@ -33,6 +33,8 @@ class RunFigures:
         swapped: share of the objects that are found in both, by different tracks.
         told_apart, told_apart_by_appearance: share of the pixels that the free dimensions, or the appearance in them,
             tell from a look-alike's, whatever the masks: see :mod:`separation`; NaN without any.
+        mask_pull, flow_pull: from -1 to 1, how far the gradients of the two losses to A point to where it tells
+            instances apart: see :mod:`pulls`; NaN for a loss that does not train A.
         lovasz: the mask loss, mean over the last iterations of the training.
         bits_per_dimension, appearance_between, appearance_within: at the end of training, of the appearance embedding;
             NaN without one. The last two are standard deviations of A between and within instances.
@@ -48,6 +50,8 @@ class RunFigures:
     swapped: float
     told_apart: float = float("nan")
     told_apart_by_appearance: float = float("nan")
+    mask_pull: float = float("nan")
+    flow_pull: float = float("nan")
     lovasz: float = float("nan")
     bits_per_dimension: float = float("nan")
     appearance_between: float = float("nan")

@@ -29,6 +29,8 @@ COLUMNS = (
     Column("swapped", "swapped"),
     Column("told apart", "told_apart"),
     Column("by A", "told_apart_by_appearance"),
+    Column("mask pull", "mask_pull", 1, 3),
+    Column("flow pull", "flow_pull", 1, 3),
     Column("mask loss", "lovasz", 1, 3),
     Column("bits/dim", "bits_per_dimension", 1, 2),
     Column("A between", "appearance_between", 1, 3),

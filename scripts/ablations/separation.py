@@ -44,7 +44,7 @@ def separation_figures(config: Path, checkpoint: Path) -> dict[str, float]:
 def _outcomes(network: Network, cfg: Config) -> Iterator[dict[str, float]]:
     """For each pair how well each part of the embedding tells it apart."""
     num_free = network.free_dim_bandwidths.numel()
-    for clip in _whole_videos(cfg):
+    for clip in whole_videos(cfg):
         batch = collate_clips([clip])
         output = network(batch.frames)
         parts = {"told_apart": output.embedding[0, -num_free:]} if num_free else {}
@@ -83,7 +83,7 @@ def _pairs(masks: Tensor, categories: Tensor) -> Iterator[list[int]]:
                 yield [i, j]
 
 
-def _whole_videos(cfg: Config) -> Iterator[Clip]:
+def whole_videos(cfg: Config) -> Iterator[Clip]:
     """One clip for each held-out video, from its first frame to its last, with the classes that its file knows."""
     custom = cfg.DATA.CUSTOM
     annotations = load_video_annotations(custom.VAL_JSON)

@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 _APPEARANCE = ("MODEL.USE_OFFSET_HEAD=true",)
+_IDENTITY = (
+    "MODEL.OFFSET.CONDITION=identity",
+    "MODEL.OFFSET.LIKELIHOOD=instance_means",
+    "MODEL.OFFSET.WHITEN=true",
+    "MODEL.OFFSET.GRADIENT_SCALE=0.1",
+)
 
 
 class Variant(NamedTuple):
@@ -60,13 +66,23 @@ VARIANTS = {
             _APPEARANCE,
         ),
         Variant(
+            "identity",
+            "conditional on what an instance looks like in the other frames too, likelihood of the instances' means",
+            (*_APPEARANCE, *_IDENTITY),
+        ),
+        Variant(
+            "conditional-pixels",
+            "`conditional` with the likelihood of the instances' pixels, each instance alike, none of the background",
+            (*_APPEARANCE, "MODEL.OFFSET.LIKELIHOOD=instance_pixels"),
+        ),
+        Variant(
             "conditional-full",
-            "the same with the flow's whole gradient to the appearance, not a hundredth of it",
+            "`conditional` with the flow's whole gradient to the appearance, not a hundredth of it",
             (*_APPEARANCE, "MODEL.OFFSET.GRADIENT_SCALE=1"),
         ),
         Variant(
             "conditional-stride32",
-            "the papers' method with the appearance made from the stride-32 map alone, as published",
+            "`conditional` with the appearance made from the stride-32 map alone, as published",
             (*_APPEARANCE, "MODEL.OFFSET.FEATURES=stride32"),
         ),
     )

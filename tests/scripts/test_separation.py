@@ -1,8 +1,11 @@
 """Telling look-alikes apart by the embedding: what counts as such, on made-up embeddings and on a trained network."""
 
+import math
+
 import pytest
 import torch
 
+from scripts.ablations.pulls import separation
 from scripts.ablations.separation import told_apart
 
 
@@ -38,3 +41,13 @@ def test_single_pixels_count():
     embedding, masks = _pair([[0.0, 1.0], [0.1, 0.9]])
     embedding[0, 1, 0, :2] = 0.8  # 2 of the first object's 8 pixels look like the second
     assert told_apart(embedding, masks) == pytest.approx((6 / 8 + 1) / 2)
+
+
+def test_separation_compares_means_with_what_varies_within():
+    masks = torch.zeros(3, 1, 4, 4)
+    masks[0, 0, 0], masks[1, 0, 1] = 1, 1  # the third is invisible
+    appearance = torch.zeros(1, 1, 1, 4, 4)
+    appearance[0, 0, 0, 0] = torch.tensor([-1.0, 1.0, -1.0, 1.0])
+    appearance[0, 0, 0, 1] = torch.tensor([2.0, 4.0, 2.0, 4.0])
+    assert separation(appearance, [masks]).item() == pytest.approx(math.log(9 / 1))
+    assert separation(appearance, [masks[:1]]) == 0  # one instance: nothing to separate

@@ -72,9 +72,7 @@ def test_gradient_scale_scales_what_reaches_the_embedding_and_not_what_trains_th
 def test_shrinking_the_embedding_wins_likelihood_only_as_released(standardised, whitened):
     bits = []
     for factor in (1.0, 0.1):
-        flow = _flow(
-            standardised=standardised, whitened=whitened
-        ).train()  # ActNorm fits each embedding, as training would
+        flow = _flow(standardised=standardised, whitened=whitened).train()  # ActNorm fits each one
         bits.append(_likelihood(flow, factor * _appearance()).bits_per_dimension.mean().item())
     gain = bits[0] - bits[1]
     assert abs(gain) < 0.05 if standardised else gain > 1
@@ -128,6 +126,21 @@ def test_an_instance_everywhere_has_the_likelihood_of_the_frames():
         assert torch.allclose(frames.view(2, 2).mean(dim=1), instances, atol=1e-5)
 
 
+def test_structure_inside_of_instances_does_not_change_the_likelihood_of_their_means():
+    masks, appearance = _masks(), _appearance(requires_grad=True)
+    masks[0][1, :, :8] = 0  # masks do not overlap
+    inside = torch.randn(2, 3, 2, 16, 24) * masks[0].sum(dim=0)
+    for mask in masks[0]:
+        inside[0] -= mask * (inside[0] * mask).sum(dim=(2, 3), keepdim=True) / mask.sum(dim=(1, 2))[0]
+    for likelihood_of, same in (("instance_means", True), ("instance_pixels", False)):
+        flow = _flow(likelihood_of=likelihood_of, condition="identity")
+        before, after = (_likelihood(flow, a, masks).bits_per_dimension for a in (appearance, appearance + inside))
+        assert torch.allclose(before, after, atol=1e-3) is same
+    _likelihood(_flow(likelihood_of="instance_means"), appearance, masks).bits_per_dimension.mean().backward()
+    of_first = appearance.grad[0, :, 0, :8]  # one frame of the first instance: all pixels are pulled alike
+    assert torch.allclose(of_first, of_first[:, :1, :1].expand_as(of_first)) and of_first.abs().max() > 0
+
+
 def test_no_instance_anywhere_gives_an_empty_likelihood_that_still_depends_on_the_embedding():
     appearance = _appearance(requires_grad=True)
     masks = [torch.zeros(0, 2, 16, 24)] * 2
@@ -149,11 +162,10 @@ def test_identity_condition_links_the_frames_of_a_clip():
         assert bool(abs(before[1] - after[1]) > 1e-4) is linked
 
 
-def test_identity_condition_rewards_an_embedding_that_instances_keep():
+@pytest.mark.parametrize("likelihood_of", ["instance_pixels", "instance_means"])
+def test_identity_condition_rewards_an_embedding_that_instances_keep(likelihood_of):
     torch.manual_seed(0)
-    flow = AppearanceFlow(
-        3, num_steps=2, hidden_channels=16, num_halvings=0, condition="identity", likelihood_of="instance_pixels"
-    )
+    flow = _flow(num_halvings=0, condition="identity", likelihood_of=likelihood_of).train()
     masks = [torch.zeros(2, 4, 8, 8)]
     masks[0][0, :, :4] = masks[0][1, :, 4:] = 1
     optimizer = torch.optim.Adam(flow.parameters(), lr=3e-3)
