@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
 
-from scripts.ablations.report import markdown_table, table_rows, text_table, to_json
+from scripts.ablations.report import difference_rows, markdown_table, table_rows, text_table, to_json
 from scripts.ablations.runs import Budget, Run, check_budget, execute_all, finished_results
 from scripts.ablations.variants import VARIANTS, Variant
 from scripts.synthetic.dataset import generate_dataset
@@ -31,6 +31,7 @@ from stemseg.utils.errors import StemsegError
 CLASSES = ("disc", "square", "triangle")
 FRAME_SIZE = (64, 96)
 VIDEO_LENGTH = 16
+BASELINE = "stemseg"  # what the others are compared with, seed by seed
 MAX_OBJECTS = 4  # one or two pairs of look-alikes, and perhaps a single one
 
 
@@ -109,10 +110,13 @@ def run_and_report(runs: Sequence[Run], output: Path, jobs: int) -> None:
 
     def finished(run: Run) -> None:
         results = finished_results(output)
-        rows = table_rows(results)
-        print(f"\n{run.variant.name}, seed {run.seed} is done\n\n{text_table(rows)}", flush=True)
+        tables = [table_rows(results), difference_rows(results, BASELINE)]
+        text = "\n\n".join(text_table(rows) for rows in tables)
+        print(f"\n{run.variant.name}, seed {run.seed} is done\n\n{text}", flush=True)
         notes = "\n".join(f"- `{name}`: {descriptions.get(name, 'added before')}" for name in results)
-        (output / "ablation.md").write_text(f"{markdown_table(rows)}\n\n{notes}\n", encoding="utf-8")
+        means, gains = (markdown_table(rows) for rows in tables)
+        content = f"{means}\n\nMore than `{BASELINE}`, paired by seed, ± standard error:\n\n{gains}\n\n{notes}\n"
+        (output / "ablation.md").write_text(content, encoding="utf-8")
         (output / "ablation.json").write_text(json.dumps(to_json(results), indent=1), encoding="utf-8")
 
     execute_all(runs, jobs=jobs, finished=finished)

@@ -37,7 +37,9 @@ COLUMNS = (
     Column("A within", "appearance_within", 1, 3),
 )
 
-Results = Mapping[str, Sequence[RunFigures]]
+COMPARED = tuple(column for column in COLUMNS if column.figure in ("ap", "track_iou", "kept", "told_apart", "lovasz"))
+
+Results = Mapping[str, Mapping[int, RunFigures]]  # of each variant and seed
 
 
 class Summary(NamedTuple):
@@ -47,11 +49,11 @@ class Summary(NamedTuple):
     spread: float
     count: int
 
-    def text(self, column: Column) -> str:
+    def text(self, column: Column, *, signed: bool = False) -> str:
         """ "71.2 ± 0.8" in the column's units, without the spread of a single value; "-" where nothing is defined."""
         if not self.count:
             return "-"
-        mean = f"{self.mean * column.factor:.{column.decimals}f}"
+        mean = f"{self.mean * column.factor:{'+' if signed else ''}.{column.decimals}f}"
         return mean if self.count == 1 else f"{mean} ± {self.spread * column.factor:.{column.decimals}f}"
 
 
@@ -66,7 +68,7 @@ def summarise(values: Sequence[float]) -> Summary:
 def table_rows(results: Results) -> list[list[str]]:
     """The table as texts, its head first; a column that no variant defines is left out."""
     summaries = {
-        name: {column: summarise([getattr(f, column.figure) for f in figures]) for column in COLUMNS}
+        name: {column: summarise([getattr(f, column.figure) for f in figures.values()]) for column in COLUMNS}
         for name, figures in results.items()
     }
     shown = [column for column in COLUMNS if any(row[column].count for row in summaries.values())]
@@ -76,6 +78,25 @@ def table_rows(results: Results) -> list[list[str]]:
         for name, row in summaries.items()
     ]
     return [head, *body]
+
+
+def difference_rows(results: Results, baseline: str) -> list[list[str]]:
+    """What each variant has more than the baseline with the same seed: mean ± standard error of the mean, as texts.
+
+    The same seed draws the same clips and initial weights, so a difference varies less than its parts. Variants without
+    a seed in common with the baseline are left out.
+    """
+    rows = [["variant", "pairs", *(column.head for column in COMPARED)]]
+    base = results.get(baseline, {})
+    for name, figures in results.items():
+        seeds = sorted(figures.keys() & base.keys())
+        if name == baseline or not seeds:
+            continue
+        gains = {c: [vars(figures[s])[c.figure] - vars(base[s])[c.figure] for s in seeds] for c in COMPARED}
+        summaries = {column: summarise(values) for column, values in gains.items()}
+        errors = {c: s._replace(spread=s.spread / math.sqrt(max(1, s.count))) for c, s in summaries.items()}
+        rows.append([name, str(len(seeds)), *(errors[column].text(column, signed=True) for column in COMPARED)])
+    return rows
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
@@ -98,8 +119,8 @@ def to_json(results: Results) -> dict[str, object]:
     """Every run's figures, and mean and spread of each variant's; None where undefined."""
     content: dict[str, object] = {}
     for name, figures in results.items():
-        runs = [{k: _plain(v) for k, v in vars(f).items()} for f in figures]
-        summaries = {k: summarise([vars(f)[k] for f in figures]) for k in RunFigures.__dataclass_fields__}
+        runs = {str(seed): {k: _plain(v) for k, v in vars(f).items()} for seed, f in figures.items()}
+        summaries = {k: summarise([vars(f)[k] for f in figures.values()]) for k in RunFigures.__dataclass_fields__}
         content[name] = {
             "runs": runs,
             "mean": {k: _plain(s.mean) for k, s in summaries.items()},

@@ -158,12 +158,16 @@ def check_budget(budget: Budget) -> None:
         raise ConfigError(f"the runs in {budget.output} were made with {found}, not {content}; give another --output")
 
 
-def finished_results(output: Path) -> dict[str, list[RunFigures]]:
-    """The figures of every run in a folder that is done, by variant: known ones first, in their order."""
+def finished_results(output: Path) -> dict[str, dict[int, RunFigures]]:
+    """The figures of every run in a folder that is done, by variant, known ones first, in their order, and by seed."""
     names = [path.name for path in sorted((output / "runs").iterdir())]
     ordered = [name for name in VARIANTS if name in names] + [name for name in names if name not in VARIANTS]
     files = {name: sorted((output / "runs" / name).glob(f"seed_*/{_FIGURES}")) for name in ordered}
-    return {name: [read_figures(path) for path in paths] for name, paths in files.items() if paths}
+    return {
+        name: {int(path.parent.name.removeprefix("seed_")): read_figures(path) for path in paths}
+        for name, paths in files.items()
+        if paths
+    }
 
 
 def read_figures(path: Path) -> RunFigures:

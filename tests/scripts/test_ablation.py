@@ -8,7 +8,7 @@ import pytest
 
 from scripts import ablation
 from scripts.ablations.measure import RunFigures, identity_figures, read_training_log
-from scripts.ablations.report import markdown_table, table_rows, text_table, to_json
+from scripts.ablations.report import difference_rows, markdown_table, table_rows, text_table, to_json
 from scripts.ablations.variants import VARIANTS, schedule_overrides
 from stemseg.config import load_config
 from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthTrack, GroundTruthVideo
@@ -79,7 +79,10 @@ def run_figures(ap, **more):
 
 
 def test_table_holds_mean_and_spread():
-    results = {"plain": [run_figures(0.1), run_figures(0.3)], "flow": [run_figures(0.4, bits_per_dimension=2.5)]}
+    results = {
+        "plain": {0: run_figures(0.1), 1: run_figures(0.3)},
+        "flow": {0: run_figures(0.4, bits_per_dimension=2.5)},
+    }
     rows = table_rows(results)
     cells = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
     assert cells["plain"]["AP"] == "20.0 ± 14.1"  # the sample's standard deviation
@@ -88,6 +91,19 @@ def test_table_holds_mean_and_spread():
     assert cells["flow"]["AP"] == "40.0"
     assert cells["flow"]["bits/dim"] == "2.50"
     assert "A within" not in rows[0]  # no variant has it
+
+
+def test_differences_are_paired_by_seed_and_have_their_standard_error():
+    results = {
+        "stemseg": {0: run_figures(0.1), 1: run_figures(0.5)},
+        "flow": {0: run_figures(0.2), 1: run_figures(0.8), 2: run_figures(0.0)},
+        "other": {7: run_figures(0.3)},
+    }
+    head, *rows = difference_rows(results, "stemseg")
+    assert [row[0] for row in rows] == ["flow"]  # the last has no seed in common
+    cells = dict(zip(head, rows[0], strict=True))
+    assert (cells["pairs"], cells["AP"], cells["kept"]) == ("2", "+20.0 ± 10.0", "+0.0 ± 0.0")
+    assert cells["told apart"] == "-"
 
 
 def test_tables_are_aligned_and_markdown_is_one():
@@ -102,7 +118,7 @@ def test_tables_are_aligned_and_markdown_is_one():
 
 
 def test_json_has_no_nan():
-    content = to_json({"plain": [run_figures(0.1), run_figures(0.3)]})
+    content = to_json({"plain": {0: run_figures(0.1), 3: run_figures(0.3)}})
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert content["plain"]["mean"]["ap"] == pytest.approx(0.2)
     assert content["plain"]["mean"]["bits_per_dimension"] is None
@@ -124,7 +140,8 @@ def test_the_command_runs_resumes_and_refuses_other_settings(tmp_path, capsys):
     ablation.main(command)
     assert "mine" in capsys.readouterr().out
     content = json.loads((tmp_path / "ablation.json").read_text())
-    assert content["mine"]["runs"][0]["bits_per_dimension"] is not None
+    assert content["mine"]["runs"]["0"]["bits_per_dimension"] is not None
+    assert content["mine"]["runs"]["0"].keys() >= {"told_apart", "mask_pull", "flow_pull"}
     assert "conditional with MODEL.OFFSET.N_BITS=4" in (tmp_path / "ablation.md").read_text()
 
     log = tmp_path / "runs" / "mine" / "seed_0" / "training.log"
