@@ -98,6 +98,15 @@ def test_distinct_classes_have_their_own_pattern_and_hues(monkeypatch):
         assert drawn[-len(by_instance) :] == [actor.category_id - 1 for actor in by_instance]
 
 
+def test_look_alikes_differ_in_hue_by_what_the_options_say(monkeypatch):
+    turns = []
+    turn_hue = textures.turn_hue
+    monkeypatch.setattr(scenes.textures, "turn_hue", lambda p, angle: turns.append(angle) or turn_hue(p, angle))
+    for seed in range(10):
+        compose_scene(np.random.default_rng(seed), dataclasses.replace(HARD, hue_turn=(20.0, 30.0)))
+    assert len(turns) >= 10 and min(turns) >= 20 and max(turns) <= 30
+
+
 def test_hues_of_distinct_classes_do_not_meet():
     ranges = [scenes._class_hues(category, 5) for category in range(1, 6)]
     hues = [
@@ -194,6 +203,8 @@ def test_outlines_have_equal_area_and_are_centred(name):
         ({"length": 1}, "length: found 1"),
         ({"max_objects": 1, "hard": True}, "max_objects: found 1, expected 2"),
         ({"distinct_classes": True, "hard": True}, "choose one of the two"),
+        ({"hue_turn": (0.0, 20.0)}, "hue_turn: found 0 to 20"),
+        ({"hue_turn": (40.0, 20.0)}, "hue_turn: found 40 to 20"),
     ],
 )
 def test_impossible_options_are_named(tmp_path, change, message):
@@ -203,7 +214,8 @@ def test_impossible_options_are_named(tmp_path, change, message):
 
 def test_command_line(tmp_path, capsys):
     arguments = ["--num_train", "1", "--num_val", "1", "--length", "2", "--size", "32x48", "--classes", "star", "disc"]
-    generate_videos.main(["--output", str(tmp_path), "--preview", *arguments])
+    look_alikes = ["--hard", "--hue_turn", "20", "30"]
+    generate_videos.main(["--output", str(tmp_path), "--preview", *look_alikes, *arguments])
     assert load_video_annotations(tmp_path / "val.json").category_labels == {1: "star", 2: "disc"}
     assert cv2.imread(str(tmp_path / "train.png")) is not None
     with pytest.raises(SystemExit):
