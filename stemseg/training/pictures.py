@@ -93,11 +93,12 @@ def embedding_colours(embedding: Tensor) -> list[np.ndarray]:
 def appearance_colours(appearance: Tensor) -> list[np.ndarray]:
     """Show the first three appearance dimensions as colours: [A, T, h, w] -> T images [h, w, 3] uint8.
 
-    Grey is the clip's mean, and black and white lie 1 away from it on every clip: a collapsed appearance is plain grey.
+    Grey is the clip's mean, on every clip with the same scale: a collapsed appearance is plain grey. Far from the mean,
+    where 0.76 of the way to black or white is 1, the scale is compressed, so that instances still differ there.
     """
     values = appearance[:3].float()
     values = values - values.mean(dim=(1, 2, 3), keepdim=True)
-    shades = ((values + 1) * 127.5).clamp(0, 255)
+    shades = (values.tanh() + 1) * 127.5
     shades = functional.pad(shades, (0, 0, 0, 0, 0, 0, 0, 3 - shades.shape[0]), value=127.5)
     return list(shades.permute(1, 2, 3, 0).round().byte().cpu().numpy())  # [T, h, w, 3]
 

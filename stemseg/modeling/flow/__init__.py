@@ -11,7 +11,8 @@ A                  the appearance embedding, ``appearance`` [N, A, T, h, w] at q
                    where it enters the flow, one item per frame, pooled to stride 16 (``appearance_flow.py``).
 phi                the mixing function, H = phi(O-hat, A): ``mix_appearance`` (``modeling.embedding.appearance``).
 c                  features of the clip's ground-truth masks, ``condition``, made by ``ConditionEncoder``
-                   (``condition.py``); known in training only.
+                   (``condition.py``); known in training only. ``CONDITION: identity``, not in the papers, adds what an
+                   instance looks like in the clip's other frames (``paint_means``).
 f, z               the flow ``Glow`` (``flow.py``) and its ``latents``: z = f(A; c), exactly invertible for any given c.
 g1                 scale and shift, from c alone, of the affine injection: ``AffineInjection`` (``injection.py``).
 g2                 the coupling's network, which sees half of the channels and c: ``AffineCoupling`` and
