@@ -31,7 +31,6 @@ from stemseg.utils.errors import StemsegError
 CLASSES = ("disc", "square", "triangle")
 FRAME_SIZE = (64, 96)
 VIDEO_LENGTH = 16
-BASELINE = "stemseg"  # what the others are compared with, seed by seed
 MAX_OBJECTS = 4  # one or two pairs of look-alikes, and perhaps a single one
 
 
@@ -44,6 +43,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--add", nargs="+", action="append", default=[], metavar=("NAME", "BASE"),
         help="another variant: its name, the one it derives from, and KEY=VALUE overrides")  # fmt: skip
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    add("--baseline", default="stemseg", metavar="NAME", choices=VARIANTS,
+        help="what the others are compared with, seed by seed (default: stemseg)")  # fmt: skip
     add("--iterations", type=int, default=700, help="optimiser steps of each run (default: 700)")
     add("--cfg", default="ablation", help="configuration that the variants change (default: ablation)")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides for every variant")
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # seed by seed, so that there is a whole table, if a wide one, as early as possible
         runs = [Run(variant, seed, budget) for seed in args.seeds for variant in chosen_variants(args)]
         check_budget(budget)
-        run_and_report(runs, budget.output, args.jobs)
+        run_and_report(runs, budget.output, args)
     except StemsegError as error:
         raise SystemExit(f"error: {error}") from None
     print(f"\nwrote {args.output / 'ablation.md'} and {args.output / 'ablation.json'}")
@@ -104,22 +105,22 @@ def chosen_variants(args: argparse.Namespace) -> list[Variant]:
     return [*(VARIANTS[name] for name in args.variants), *added]
 
 
-def run_and_report(runs: Sequence[Run], output: Path, jobs: int) -> None:
+def run_and_report(runs: Sequence[Run], output: Path, args: argparse.Namespace) -> None:
     """Execute runs, and after each print and write the table of all that are done in the folder."""
     descriptions = {v.name: v.description for v in [*VARIANTS.values(), *(run.variant for run in runs)]}
 
     def finished(run: Run) -> None:
         results = finished_results(output)
-        tables = [table_rows(results), difference_rows(results, BASELINE)]
+        tables = [table_rows(results), difference_rows(results, args.baseline)]
         text = "\n\n".join(text_table(rows) for rows in tables)
         print(f"\n{run.variant.name}, seed {run.seed} is done\n\n{text}", flush=True)
         notes = "\n".join(f"- `{name}`: {descriptions.get(name, 'added before')}" for name in results)
         means, gains = (markdown_table(rows) for rows in tables)
-        content = f"{means}\n\nMore than `{BASELINE}`, paired by seed, ± standard error:\n\n{gains}\n\n{notes}\n"
+        content = f"{means}\n\nMore than `{args.baseline}`, paired by seed, ± standard error:\n\n{gains}\n\n{notes}\n"
         (output / "ablation.md").write_text(content, encoding="utf-8")
         (output / "ablation.json").write_text(json.dumps(to_json(results), indent=1), encoding="utf-8")
 
-    execute_all(runs, jobs=jobs, finished=finished)
+    execute_all(runs, jobs=args.jobs, finished=finished)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 _APPEARANCE = ("MODEL.USE_OFFSET_HEAD=true",)
+_NO_FLOW = (*_APPEARANCE, "TRAINING.LOSSES.WEIGHT_OFFSET=0", "TRAINING.GLOW_EPOCH=0")
+_UNCONDITIONAL = (*_APPEARANCE, "MODEL.OFFSET.CONDITION=none")
 _IDENTITY = (
     "MODEL.OFFSET.CONDITION=identity",
     "MODEL.OFFSET.LIKELIHOOD=instance_means",
     "MODEL.OFFSET.WHITEN=true",
     "MODEL.OFFSET.GRADIENT_SCALE=0.1",
 )
+
+
+def _dims(number: int) -> tuple[str, ...]:
+    """Another number of free, or appearance, dimensions than three."""
+    return (
+        f"MODEL.EMBEDDING_DIM_MODE=xyt{number * 'f'}",
+        f"MODEL.GLOW_DIM_MODE={number * 'f'}",
+        f"MODEL.EMBEDDINGS.EMBEDDING_SIZE={3 + number}",
+        f"TRAINING.LOSSES.EMBEDDING.FREE_DIM_STDS={number * [0.3]}",
+    )
 
 
 class Variant(NamedTuple):
@@ -53,12 +65,12 @@ VARIANTS = {
         Variant(
             "appearance",
             "appearance trained by the mask loss, no flow loss",
-            (*_APPEARANCE, "TRAINING.LOSSES.WEIGHT_OFFSET=0", "TRAINING.GLOW_EPOCH=0"),
+            _NO_FLOW,
         ),
         Variant(
             "flow",
             "appearance trained by the mask loss and an unconditional flow",
-            (*_APPEARANCE, "MODEL.OFFSET.CONDITION=none"),
+            _UNCONDITIONAL,
         ),
         Variant(
             "conditional",
@@ -70,6 +82,16 @@ VARIANTS = {
             "conditional on what an instance looks like in the other frames too, likelihood of the instances' means",
             (*_APPEARANCE, *_IDENTITY),
         ),
+        *(
+            Variant(f"{name}-dims-1", f"`{name}` with one free, or appearance, dimension", (*overrides, *_dims(1)))
+            for name, overrides in {
+                "stemseg": (),
+                "appearance": _NO_FLOW,
+                "flow": _UNCONDITIONAL,
+                "conditional": _APPEARANCE,
+            }.items()
+        ),
+        Variant("conditional-dims-6", "`conditional` with six appearance dimensions", (*_APPEARANCE, *_dims(6))),
         Variant(
             "conditional-pixels",
             "`conditional` with the likelihood of the instances' pixels, each instance alike, none of the background",
@@ -79,6 +101,11 @@ VARIANTS = {
             "conditional-full",
             "`conditional` with the flow's whole gradient to the appearance, not a hundredth of it",
             (*_APPEARANCE, "MODEL.OFFSET.GRADIENT_SCALE=1"),
+        ),
+        Variant(
+            "conditional-tenth",
+            "`conditional` with a tenth of the flow's gradient to the appearance",
+            (*_APPEARANCE, "MODEL.OFFSET.GRADIENT_SCALE=0.1"),
         ),
         Variant(
             "conditional-stride32",
