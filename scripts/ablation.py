@@ -19,6 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
 
 from scripts.ablations.report import difference_rows, markdown_table, table_rows, text_table, to_json
@@ -66,6 +68,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the ablation that the command line describes."""
     args = parse_arguments(argv)
+    torch.set_num_threads(1)  # runs share the cores by being many, and so do their measurements
     try:
         budget = Budget(
             output=args.output.resolve(),
