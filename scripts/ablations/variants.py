@@ -51,6 +51,11 @@ VARIANTS = {
             (),
         ),
         Variant(
+            "stemseg-cold",
+            "`stemseg` without the warm-up of the learning rate: a control for how much chance weighs",
+            ("TRAINING.LR_WARMUP_ITERATIONS=0",),
+        ),
+        Variant(
             "released",
             "appearance and flow as in the released code: nothing trains the appearance",
             (
@@ -111,6 +116,11 @@ VARIANTS = {
             "conditional-stride32",
             "`conditional` with the appearance made from the stride-32 map alone, as published",
             (*_APPEARANCE, "MODEL.OFFSET.FEATURES=stride32"),
+        ),
+        Variant(
+            "appearance-stride32",
+            "`appearance` with the appearance made from the stride-32 map alone",
+            (*_NO_FLOW, "MODEL.OFFSET.FEATURES=stride32"),
         ),
     )
 }
