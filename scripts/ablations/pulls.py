@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts.ablations.separation import whole_videos
-from stemseg.config import Config, load_config
+from stemseg.config import Config
 from stemseg.data.collate import collate_clips
 from stemseg.modeling.embedding.appearance import mix_appearance
 from stemseg.modeling.losses.appearance import appearance_loss
 from stemseg.modeling.losses.targets import downscale_targets
-from stemseg.modeling.network import Network, build_network
-from stemseg.modeling.weights import load_model_weights
-from stemseg.structures.clip import ClipBatch
+from stemseg.modeling.network import Network
+from stemseg.structures.clip import Clip, ClipBatch
 
 _CLIPS_PER_BATCH = 4
 
 
-def pull_figures(config: Path, checkpoint: Path) -> dict[str, float]:
+def pull_figures(cfg: Config, network: Network, clips: Sequence[Clip]) -> dict[str, float]:
     """Compare the gradients that a trained network's losses send to A with the direction that separates instances.
 
     Returns:
@@ -30,14 +27,9 @@ def pull_figures(config: Path, checkpoint: Path) -> dict[str, float]:
         over the held-out videos; 1: the loss does nothing but separate instances, 0: it does not care about them.
         Only the losses that the configuration trains A with.
     """
-    cfg = load_config(config)
     losses = _losses(cfg)
-    if not losses:
-        return {}
-    network = build_network(cfg)
-    load_model_weights(network, checkpoint)
-    network.eval()
-    pulls = [_pulls(network, batch, losses) for batch in _batches(cfg)]
+    starts = range(0, len(clips), _CLIPS_PER_BATCH) if losses else ()
+    pulls = [_pulls(network, collate_clips(clips[i : i + _CLIPS_PER_BATCH]), losses) for i in starts]
     return {f"{name}_pull": torch.stack([pull[name] for pull in pulls]).nanmean().item() for name in losses}
 
 
@@ -88,9 +80,3 @@ def _pulls(network: Network, batch: ClipBatch, losses: Sequence[str]) -> dict[st
         return dict.fromkeys(losses, torch.tensor(torch.nan))
     gradients = {name: torch.autograd.grad(value, appearance)[0].flatten() for name, value in values.items()}
     return {name: F.cosine_similarity(-gradients[name], gradients["separation"], dim=0) for name in losses}
-
-
-def _batches(cfg: Config) -> Iterator[ClipBatch]:
-    clips = list(whole_videos(cfg))
-    for start in range(0, len(clips), _CLIPS_PER_BATCH):
-        yield collate_clips(clips[start : start + _CLIPS_PER_BATCH])

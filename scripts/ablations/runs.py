@@ -15,7 +15,7 @@ from pathlib import Path
 
 from scripts.ablations.measure import RunFigures, measure_results, read_training_log
 from scripts.ablations.pulls import pull_figures
-from scripts.ablations.separation import separation_figures
+from scripts.ablations.separation import load_run, separation_figures
 from scripts.ablations.variants import VARIANTS, Variant, schedule_overrides
 from stemseg.config import load_config
 from stemseg.training.checkpoints import CheckpointStore
@@ -85,14 +85,14 @@ class Run:
             return
         seconds = self._train()
         results = self._segment()
-        network = (self.directory / CONFIG_NAME, self._newest_checkpoint())
+        cfg, network, clips = load_run(self.directory / CONFIG_NAME, self._newest_checkpoint())
         figures = measure_results(
             results / "results.json",
             self.budget.videos / "val.json",
-            with_classes=load_config(self.budget.config, self.overrides).INPUT.NUM_CLASSES > 2,
+            with_classes=cfg.INPUT.NUM_CLASSES > 2,
             training_seconds=seconds,
-            **separation_figures(*network),
-            **pull_figures(*network),
+            **separation_figures(network, clips),
+            **pull_figures(cfg, network, clips),
             **read_training_log((self.directory / "training.log").read_text(encoding="utf-8")),
         )
         content = {name: None if math.isnan(value) else value for name, value in asdict(figures).items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,15 @@ from stemseg.structures.annotations import load_video_annotations
 from stemseg.structures.clip import Clip
 
 
-def separation_figures(config: Path, checkpoint: Path) -> dict[str, float]:
+def load_run(config: Path, checkpoint: Path) -> tuple[Config, Network, list[Clip]]:
+    """A run's configuration, its trained network in evaluation mode, and its held-out videos, one clip each."""
+    cfg = load_config(config)
+    network = build_network(cfg)
+    load_model_weights(network, checkpoint)
+    return cfg, network.eval(), list(_whole_videos(cfg))
+
+
+def separation_figures(network: Network, clips: Sequence[Clip]) -> dict[str, float]:
     """Measure a trained network on its held-out videos.
 
     For every pair of objects of one class that is visible at both ends of a video: the share of their pixels at the end
@@ -33,18 +41,15 @@ def separation_figures(config: Path, checkpoint: Path) -> dict[str, float]:
         told_apart_by_appearance: the same by the appearance embedding A alone.
         Each only where the network has what it is about.
     """
-    cfg = load_config(config)
-    network = build_network(cfg)
-    load_model_weights(network, checkpoint)
-    outcomes = list(_outcomes(network.eval(), cfg))
+    outcomes = list(_outcomes(network, clips))
     return {name: float(np.mean([o[name] for o in outcomes])) for name in (outcomes[0] if outcomes else ())}
 
 
 @torch.no_grad()
-def _outcomes(network: Network, cfg: Config) -> Iterator[dict[str, float]]:
+def _outcomes(network: Network, clips: Sequence[Clip]) -> Iterator[dict[str, float]]:
     """For each pair how well each part of the embedding tells it apart."""
     num_free = network.free_dim_bandwidths.numel()
-    for clip in whole_videos(cfg):
+    for clip in clips:
         batch = collate_clips([clip])
         output = network(batch.frames)
         parts = {"told_apart": output.embedding[0, -num_free:]} if num_free else {}
@@ -83,7 +88,7 @@ def _pairs(masks: Tensor, categories: Tensor) -> Iterator[list[int]]:
                 yield [i, j]
 
 
-def whole_videos(cfg: Config) -> Iterator[Clip]:
+def _whole_videos(cfg: Config) -> Iterator[Clip]:
     """One clip for each held-out video, from its first frame to its last, with the classes that its file knows."""
     custom = cfg.DATA.CUSTOM
     annotations = load_video_annotations(custom.VAL_JSON)

@@ -23,7 +23,7 @@ from stemseg.modeling.flow.likelihood import bits_per_dimension, instance_weight
 from stemseg.modeling.flow.precision import at_least_float32
 from stemseg.utils.errors import StemsegError
 
-NONE, MASKS, IDENTITY = "none", "masks", "identity"
+NONE, IDENTITY = "none", "identity"
 FRAME, INSTANCE_PIXELS, INSTANCE_MEANS = "frame", "instance_pixels", "instance_means"
 
 
