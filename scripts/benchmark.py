@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs wit
 
 import torch
 
+from scripts.benchmarks.clips import MapSize
 from scripts.benchmarks.clustering import benchmark_clustering
 from scripts.benchmarks.embedding_loss import benchmark_embedding_loss
 from scripts.benchmarks.inference import benchmark_inference
 from scripts.benchmarks.loading import benchmark_data_loading
-from scripts.benchmarks.made_up_clips import MapSize
 from scripts.generate_videos import parse_size
-from stemseg.evaluation.tables import MetricTable
+from stemseg.evaluation.report import MetricTable
 from stemseg.utils.errors import StemsegError
 
 

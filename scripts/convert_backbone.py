@@ -5,13 +5,13 @@
 
 Sources: torchvision's ResNet-50 and ResNet-101 (ImageNet) and Mask R-CNN R-50-FPN (COCO), as a file or by torchvision's
 name for them, which downloads them; detectron2's .pkl or .pth; the original MSRA/Caffe2 .pkl; checkpoints of
-maskrcnn-benchmark (and of this project). The kind is recognised by the names in the file. Nothing pickled is executed.
+maskrcnn-benchmark (and of this project). The kind is recognized by the names in the file. Nothing pickled is executed.
 
-Networks differ in more than names: where the stride is, in which order the colour channels come, how the input is
-normalised, what the frozen norm adds to the variance. Channel order, epsilon, biases and norms in the FPN are folded
-into the weights; stride and normalisation are the configuration's, which is printed and written beside the weights as
+Networks differ in more than names: where the stride is, in which order the color channels come, how the input is
+normalized, what the frozen norm adds to the variance. Channel order, epsilon, biases and norms in the FPN are folded
+into the weights; stride and normalization are the configuration's, which is printed and written beside the weights as
 .yaml: copy it into your run's configuration. Where the source has no FPN (ImageNet), the file gets a random one from
---seed, to be trained. Mask R-CNN's FPN was trained with nearest-neighbour upsampling where ours is bilinear: a good
+--seed, to be trained. Mask R-CNN's FPN was trained with nearest-neighbor upsampling where ours is bilinear: a good
 start, from which the published STEm-Seg models were trained too.
 """
 
@@ -27,10 +27,16 @@ import torch
 import yaml
 from torch import Tensor
 
-from scripts.backbones.conversion import convert, find_backbone_type
-from scripts.backbones.names import FAMILIES, find_family, rename
-from scripts.backbones.recipe import choose_recipe, config_values
-from scripts.backbones.sources import read_source
+from stemseg.modeling.backbone.convert import (
+    FAMILIES,
+    choose_recipe,
+    config_values,
+    convert,
+    find_backbone_type,
+    find_family,
+    rename,
+)
+from stemseg.modeling.backbone.foreign_files import read_source
 from stemseg.utils.errors import CheckpointError, StemsegError
 
 
@@ -52,7 +58,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "output", type=Path, help="file to write (.pth); the configuration is written beside it (.yaml)"
     )
-    parser.add_argument("--family", choices=FAMILIES, help="whose names the file has (default: recognised)")
+    parser.add_argument("--family", choices=FAMILIES, help="whose names the file has (default: recognized)")
     parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="of the source's input (default: its family's)")
     parser.add_argument("--stride", choices=("1x1", "3x3"), help="convolution with the stride (default: its family's)")
     parser.add_argument("--epsilon", type=float, help="of the source's norm (default: as the file lets suppose)")

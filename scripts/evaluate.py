@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
 
-from stemseg.evaluation.output import console_text, write_evaluation
-from stemseg.evaluation.runs import DEFAULT_WORKERS, RunOptions, run_evaluation
-from stemseg.evaluation.sequence_lists import read_sequence_names
+from stemseg.evaluation.evaluate import DEFAULT_WORKERS, RunOptions, run_evaluation
+from stemseg.evaluation.ground_truth import read_sequence_names
+from stemseg.evaluation.report import console_text, write_evaluation
 from stemseg.utils.errors import StemsegError
 
 # names as inference's --dataset has them

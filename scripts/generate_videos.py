@@ -1,9 +1,9 @@
 """Generate a small but honest dataset of videos with exact instance masks, from nothing but a seed.
 
 Textured objects of several classes move, turn, overlap, leave the frame and come back over moving textured
-backgrounds. An object's class is its shape; texture and colour are drawn anew for every object. ``--distinct_classes``
+backgrounds. An object's class is its shape; texture and color are drawn anew for every object. ``--distinct_classes``
 gives each class a kind of texture and a range of hues, too. ``--hard`` makes pairs of look-alikes whose positions
-coincide for a while, so that only their colour tells afterwards which is which.
+coincide for a while, so that only their color tells afterwards which is which.
 
     python scripts/generate_videos.py --output workspace/videos --preview
 
@@ -19,10 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
 
-from scripts.synthetic.dataset import SPLITS, generate_dataset
-from scripts.synthetic.preview import write_preview
-from scripts.synthetic.scenes import SceneOptions
-from scripts.synthetic.shapes import SHAPES
+from stemseg.data.synthetic.dataset import SPLITS, generate_dataset, write_preview
+from stemseg.data.synthetic.scenes import SHAPES, SceneOptions
 from stemseg.utils.errors import StemsegError
 
 

@@ -21,17 +21,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone without installation
 
-from scripts.prepare.coco import COCO
-from scripts.prepare.davis import DAVIS
-from scripts.prepare.kitti_mots import KITTI_MOTS
-from scripts.prepare.mapillary import MAPILLARY
-from scripts.prepare.pascal_voc import PASCAL_VOC
-from scripts.prepare.plan import Dataset, Plan, split_plan
-from scripts.prepare.runner import run_plans
-from scripts.prepare.youtube_vis import OVIS, YOUTUBE_VIS, YOUTUBE_VIS_2021
+from stemseg.data.prepare.coco import COCO
+from stemseg.data.prepare.davis import DAVIS
+from stemseg.data.prepare.kitti_mots import KITTI_MOTS
+from stemseg.data.prepare.mapillary import MAPILLARY
+from stemseg.data.prepare.pascal_voc import PASCAL_VOC
+from stemseg.data.prepare.plan import Plan, PreparedDataset, split_plan
+from stemseg.data.prepare.runner import run_plans
+from stemseg.data.prepare.youtube_vis import OVIS, YOUTUBE_VIS, YOUTUBE_VIS_2021
 from stemseg.utils.errors import ConfigError, DataError, StemsegError
 
-DATASETS: dict[str, Dataset] = {
+DATASETS: dict[str, PreparedDataset] = {
     "davis": DAVIS,
     "youtube_vis": YOUTUBE_VIS,
     "youtube_vis_2021": YOUTUBE_VIS_2021,

@@ -4,8 +4,8 @@
     python scripts/visualize_clips.py --cfg davis_1 --set 'DATA.MIX={coco: 1.0}' TRAINING.SEED=3 --num_clips 4 -o OUT
 
 Writes a contact sheet OUT/clip_000000.png for each clip (number = sample of the run) and all of them in OUT/clips.mp4.
-Instances are painted in their id's colour with "id class"; ignore regions are striped; pixels from outside the image
-have the mean colour, which is zero after normalisation.
+Instances are painted in their id's color with "id class"; ignore regions are striped; pixels from outside the image
+have the mean color, which is zero after normalization.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy as np
 from tqdm import tqdm
 
 from stemseg.config import load_config
-from stemseg.data.build import build_training_dataset, training_category_names
+from stemseg.data.dataset import build_training_dataset, training_category_names
 from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor
 from stemseg.structures.clip import Clip, ClipTargets
-from stemseg.utils.drawing import VideoWriter, draw_instances, tile, write_image, write_text
+from stemseg.utils.drawing import VideoWriter, draw_instances, draw_text, tile, write_image
 from stemseg.utils.errors import StemsegError
 
 _STRIPE = 6  # pixels: width of the stripes of an ignore region
@@ -111,7 +111,7 @@ def letterbox(image: np.ndarray, width: int, height: int) -> np.ndarray:
 def with_title(sheet: np.ndarray, title: str) -> np.ndarray:
     """A sheet with a line of text above it."""
     bar = np.zeros((28, sheet.shape[1], 3), dtype=np.uint8)
-    write_text(bar, title, (6, 20))
+    draw_text(bar, title, (6, 20))
     return np.vstack([bar, sheet])
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stemseg.config import Config, load_config
-from stemseg.data.build import build_training_dataset
 from stemseg.data.catalog import CATALOG, open_videos
+from stemseg.data.dataset import build_training_dataset
 from stemseg.structures.rle import encode_rle
 
 ROOT = Path(__file__).parents[1]

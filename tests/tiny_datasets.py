@@ -8,12 +8,7 @@ import cv2
 import numpy as np
 
 from stemseg.config import Config, load_config
-from stemseg.structures.annotations import (
-    StillImage,
-    VideoSequence,
-    save_still_annotations,
-    save_video_annotations,
-)
+from stemseg.structures.annotations import StillImage, VideoSequence, save_still_annotations, save_video_annotations
 from stemseg.structures.rle import encode_rle
 
 LABELS = {1: "circle", 2: "square", 3: "star"}

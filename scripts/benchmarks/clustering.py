@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from scripts.benchmarks import naive
-from scripts.benchmarks.made_up_clips import MapSize, disc_masks, trained_maps
+from scripts.benchmarks.clips import MapSize, disc_masks, trained_maps
 from scripts.benchmarks.timing import best_seconds
-from stemseg.evaluation.tables import MetricTable
+from stemseg.evaluation.report import MetricTable
 from stemseg.inference.chaining import Chainer, ClipLabels
-from stemseg.inference.clip_points import ClipMaps, ClipPoints, gather_points
-from stemseg.inference.clustering import SequentialClustering
+from stemseg.inference.clustering import ClipMaps, ClipPoints, SequentialClustering, gather_points
 from stemseg.structures.embedding_dims import parse_dim_mode
 
 _THRESHOLDS = {"min_seediness": 0.8, "primary": 0.5, "secondary": 0.3}

@@ -9,17 +9,10 @@ import torch
 from torch import Tensor
 
 from scripts.benchmarks import naive
-from scripts.benchmarks.made_up_clips import (
-    MapSize,
-    as_output,
-    disc_masks,
-    disc_targets,
-    trained_maps,
-    untrained_maps,
-)
+from scripts.benchmarks.clips import MapSize, as_output, disc_masks, disc_targets, trained_maps, untrained_maps
 from scripts.benchmarks.timing import best_seconds
-from stemseg.evaluation.tables import MetricTable
-from stemseg.modeling.losses.embedding_criterion import EmbeddingCriterion
+from stemseg.evaluation.report import MetricTable
+from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion
 from stemseg.structures.clip import ClipTargets
 from stemseg.structures.embedding_dims import parse_dim_mode
 from stemseg.structures.network_output import NetworkOutput

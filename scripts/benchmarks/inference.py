@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from scripts.synthetic.dataset import write_video
-from scripts.synthetic.scenes import SceneOptions
 from stemseg.config import Config, load_config
-from stemseg.evaluation.tables import MetricTable
+from stemseg.data.synthetic.dataset import write_video
+from stemseg.data.synthetic.scenes import SceneOptions
+from stemseg.evaluation.report import MetricTable
 from stemseg.inference.frame_sources import ImageSequence, list_images
 from stemseg.inference.result_folder import ResultFolder
-from stemseg.inference.segmenter import build_segmenter
+from stemseg.inference.video_segmenter import build_segmenter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import load_model_weights
@@ -33,7 +33,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class InferenceJob:
+class BenchmarkRun:
     """What one process segments.
 
     Attributes:
@@ -90,12 +90,12 @@ def benchmark_inference(
         options = SceneOptions(*size, max(lengths), 6, ("disc", "square", "triangle", "star", "cross"))
         video = write_video(Path(folder), "val", options, 0, 0)
         frames = str((Path(folder) / video.image_paths[0]).parent)
-        jobs = [InferenceJob(config, overrides, checkpoint, frames, n, device, threads) for n in lengths]
+        jobs = [BenchmarkRun(config, overrides, checkpoint, frames, n, device, threads) for n in lengths]
         figures = {job.num_frames: _run_in_process(job) for job in jobs}
     return [_stage_table(figures), _memory_table(figures)]
 
 
-def measure(job: InferenceJob) -> InferenceFigures:
+def measure(job: BenchmarkRun) -> InferenceFigures:
     """Segment and write one video, in this process."""
     if job.threads:
         torch.set_num_threads(job.threads)
@@ -128,7 +128,7 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def _prepare_network(cfg: Config, job: InferenceJob) -> Network:
+def _prepare_network(cfg: Config, job: BenchmarkRun) -> Network:
     torch.manual_seed(0)
     network = build_network(cfg)
     if job.checkpoint:
@@ -149,7 +149,7 @@ def _find_everything(network: Network) -> None:
         network.semseg_head.conv_out.weight[-1].abs_()
 
 
-def _run_in_process(job: InferenceJob) -> InferenceFigures:
+def _run_in_process(job: BenchmarkRun) -> InferenceFigures:
     command = [sys.executable, "-m", "scripts.benchmarks.inference", json.dumps(asdict(job))]
     done = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return InferenceFigures(**json.loads(done.stdout))
@@ -179,4 +179,4 @@ def _memory_table(figures: dict[int, InferenceFigures]) -> MetricTable:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(InferenceJob(**json.loads(sys.argv[1]))))))
+    print(json.dumps(asdict(measure(BenchmarkRun(**json.loads(sys.argv[1]))))))

@@ -17,9 +17,9 @@ def embedding_loss(output: NetworkOutput, targets: ClipTargets, free_bandwidths:
     lovasz, smoothness, seed_error = [], [], []
     for mask in targets.masks.flatten(1).bool():
         raw_inside = raw[:, mask]
-        centre = embedding[:, mask].mean(dim=1, keepdim=True)
+        center = embedding[:, mask].mean(dim=1, keepdim=True)
         bandwidth = torch.cat([(10 * raw_inside.exp()).mean(dim=1), free_bandwidths])[:, None]
-        probability = torch.exp(-0.5 * (bandwidth * (embedding - centre) ** 2).sum(dim=0))
+        probability = torch.exp(-0.5 * (bandwidth * (embedding - center) ** 2).sum(dim=0))
         lovasz.append(_lovasz_hinge(2 * probability - 1, mask.float()))
         smoothness.append(((raw_inside - raw_inside.mean(dim=1, keepdim=True)) ** 2).mean())
         seed_error.append(F.mse_loss(seediness[0, mask], probability[mask].detach()))

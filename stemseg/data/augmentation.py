@@ -1,4 +1,4 @@
-"""Random changes of single frames: one warp for image, instances, ignore and validity region, then colour and blur.
+"""Random changes of single frames: one warp for image, instances, ignore and validity region, then color and blur.
 
 Everything is drawn from the generator that is passed in; no global random state is read or changed.
 """
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from stemseg.data.raw_clip import Frame
+from stemseg.data.annotated_frame import AnnotatedFrame
 
 if TYPE_CHECKING:
     from imgaug.augmenters import Augmenter
+
 
 _HUE_STEPS = 180  # of the full circle in OpenCV's 8-bit images
 
@@ -44,15 +45,15 @@ class AugmentationRange:
 
 
 class FrameAugmenter:
-    """Applies one random warp, colour change and blur to a frame."""
+    """Applies one random warp, color change and blur to a frame."""
 
     def __init__(self, ranges: AugmentationRange) -> None:
         self._ranges = ranges
 
-    def __call__(self, frame: Frame, rng: np.random.Generator) -> Frame:
+    def __call__(self, frame: AnnotatedFrame, rng: np.random.Generator) -> AnnotatedFrame:
         """A changed copy of ``frame``; ``rng`` decides how."""
         warped = warp_frame(frame, self.sample_homography(*frame.image.shape[:2], rng))
-        return Frame(self.change_colours(warped.image, rng), warped.ids, warped.ignore, warped.valid)
+        return AnnotatedFrame(self.change_colors(warped.image, rng), warped.ids, warped.ignore, warped.valid)
 
     def sample_homography(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         """A random matrix [3, 3] that takes pixel positions (x, y, 1) of the image to those of the warped one."""
@@ -66,7 +67,7 @@ class FrameAugmenter:
         perspective = cv2.getPerspectiveTransform(moved.astype(np.float32), corners)
         return perspective @ np.vstack([rotation, (0, 0, 1)])
 
-    def change_colours(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def change_colors(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Random brightness, hue and saturation, and sometimes motion blur, of [H, W, 3] uint8."""
         self._photometric.seed_(int(rng.integers(2**31)))
         return self._photometric(image=image)
@@ -79,27 +80,27 @@ class FrameAugmenter:
         r = self._ranges
         limits = (round(r.hue * _HUE_STEPS / 255), r.saturation, r.brightness)
         # every seed is replaced before use; without one, imgaug would draw it from its global state
-        colour = [
+        color = [
             iaa.WithChannels(channel, iaa.Add((-limit, limit), seed=0), seed=0) for channel, limit in enumerate(limits)
         ]
-        steps = [iaa.WithColorspace("HSV", "BGR", children=colour, seed=0)]
+        steps = [iaa.WithColorspace("HSV", "BGR", children=color, seed=0)]
         if r.blur_probability > 0:
             steps.append(iaa.Sometimes(r.blur_probability, iaa.MotionBlur(k=list(r.blur_kernels), seed=0), seed=0))
         return iaa.Sequential(steps, seed=0)
 
 
-def warp_frame(frame: Frame, homography: np.ndarray) -> Frame:
+def warp_frame(frame: AnnotatedFrame, homography: np.ndarray) -> AnnotatedFrame:
     """Warp all of a frame by one homography [3, 3].
 
     Beyond the image the instances and the ignore region end, ``valid`` is 0, and the image repeats its border, so that
-    no foreign colour bleeds in when it is resized later.
+    no foreign color bleeds in when it is resized later.
     """
     size = frame.image.shape[1::-1]
 
     def nearest(plane: np.ndarray) -> np.ndarray:
         return cv2.warpPerspective(plane, homography, size, flags=cv2.INTER_NEAREST)
 
-    return Frame(
+    return AnnotatedFrame(
         image=cv2.warpPerspective(
             frame.image, homography, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         ),

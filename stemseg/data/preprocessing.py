@@ -1,4 +1,4 @@
-"""From an image in pixels to the network's input: resize, normalise, pad (METHOD section 1). Shared with inference."""
+"""From an image in pixels to the network's input: resize, normalize, pad (METHOD section 1). Shared with inference."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from stemseg.config import Config
+from stemseg.data.annotated_frame import AnnotatedClip
+from stemseg.data.images import resize_mask_into
+from stemseg.structures.clip import Clip, ClipBatch, ClipTargets
 
 SIZE_MULTIPLE = 32  # the coarsest feature map has stride 32
 
@@ -46,13 +49,13 @@ def pad_to(frames: Tensor, height: int, width: int) -> Tensor:
 
 
 class ImagePreprocessor:
-    """Resizes and normalises images; holds no state beside its settings.
+    """Resizes and normalizes images; holds no state beside its settings.
 
     Args:
         min_dim, max_dim: see :func:`resize_dims`, in pixels.
         mean, std: of the B, G and R channel, in pixel values (0 to 255, or 0 to 1 with ``unit_scale``).
         unit_scale: divide pixel values by 255 before subtracting the mean.
-        bgr_input: the network expects B, G, R; otherwise channels are flipped after normalisation.
+        bgr_input: the network expects B, G, R; otherwise channels are flipped after normalization.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class ImagePreprocessor:
         self.min_dim = min_dim
         self.max_dim = max_dim
         values = np.arange(256, dtype=np.float32) / (255.0 if unit_scale else 1.0)
-        # normalised value of each pixel value, one table per input channel
+        # normalized value of each pixel value, one table per input channel
         self._tables = [((values - m) / s).astype(np.float32) for m, s in zip(mean, std, strict=True)]
         self._output_channel = (0, 1, 2) if bgr_input else (2, 1, 0)
 
@@ -86,18 +89,18 @@ class ImagePreprocessor:
     def write(self, image: np.ndarray, output: np.ndarray, valid: np.ndarray | None = None) -> None:
         """Prepare one image into ``output`` [3, h, w] float32, whose size is the target size.
 
-        Where ``valid`` [H, W] is 0, the image counts as zero after normalisation, as padding does.
+        Where ``valid`` [H, W] is 0, the image counts as zero after normalization, as padding does.
         """
         size = (output.shape[2], output.shape[1])
         for source, plane in enumerate(cv2.split(image)):
-            # normalising first changes nothing, interpolation is linear; it is cheaper on the smaller, byte-sized image
-            normalised = cv2.LUT(plane, self._tables[source])
+            # normalizing first changes nothing, interpolation is linear; it is cheaper on the smaller, byte-sized image
+            normalized = cv2.LUT(plane, self._tables[source])
             if valid is not None:
-                normalised *= valid
-            cv2.resize(normalised, size, dst=output[self._output_channel[source]], interpolation=cv2.INTER_LINEAR)
+                normalized *= valid
+            cv2.resize(normalized, size, dst=output[self._output_channel[source]], interpolation=cv2.INTER_LINEAR)
 
     def restore(self, frames: Tensor) -> np.ndarray:
-        """Undo the normalisation, to look at what the network sees: [T, 3, h, w] -> [T, h, w, 3] uint8, B G R."""
+        """Undo the normalization, to look at what the network sees: [T, 3, h, w] -> [T, h, w, 3] uint8, B G R."""
         channels = frames.float().cpu().numpy()[:, self._output_channel]
         first, last = (np.array([table[i] for table in self._tables])[:, None, None] for i in (0, 255))
         values = (channels - first) * (255.0 / (last - first))
@@ -118,4 +121,55 @@ def build_preprocessor(cfg: Config, *, min_dim: int | None = None, max_dim: int 
         std=configured.IMAGE_STD,
         unit_scale=configured.NORMALIZE_TO_UNIT_SCALE,
         bgr_input=configured.BGR_INPUT,
+    )
+
+
+# The last step of loading: from a raw clip to the tensors of a training sample, at network size.
+
+
+def prepare_clip(clip: AnnotatedClip, preprocessor: ImagePreprocessor) -> Clip:
+    """Resize and normalize a raw clip.
+
+    Pixels that a warp took from outside the image become zero after normalization, like padding. They are background,
+    not an ignore region: at inference the network meets the same zeros beside the image and must find nothing there.
+    Instances without any pixel left in the clip are dropped.
+    """
+    height, width = preprocessor.output_size(*clip.frames[0].image.shape[:2])
+    num_frames, num_instances = len(clip.frames), len(clip.category_ids)
+    frames = np.empty((num_frames, 3, height, width), dtype=np.float32)
+    masks = np.zeros((num_instances, num_frames, height, width), dtype=np.uint8)
+    ignore = np.zeros((num_frames, height, width), dtype=np.uint8)
+    visible = np.zeros(num_instances, dtype=bool)
+    for t, frame in enumerate(clip.frames):
+        preprocessor.write(frame.image, frames[t], frame.valid)
+        for instance in frame.ids.places:
+            visible[instance] |= resize_mask_into(frame.ids.mask(instance), masks[instance, t])
+        if frame.ignore is not None:
+            resize_mask_into(frame.ignore, ignore[t])
+    categories = np.asarray(clip.category_ids, dtype=np.int64)[visible]
+    kept_masks = masks if visible.all() else masks[visible]
+    targets = ClipTargets(*(torch.from_numpy(array) for array in (kept_masks, categories, ignore)))
+    return Clip(torch.from_numpy(frames), targets, clip.name)
+
+
+# From single clips to a batch.
+
+
+def collate_clips(clips: Sequence[Clip]) -> ClipBatch:
+    """Pad clips of any sizes right and bottom with zeros to the batch's largest, rounded up to a multiple of 32.
+
+    Padding is background, not an ignore region: the network meets the same zeros at inference and must find nothing
+    there.
+    """
+    sizes = [(clip.frames.shape[-2], clip.frames.shape[-1]) for clip in clips]
+    height, width = padded_dims(max(h for h, _ in sizes), max(w for _, w in sizes))
+    frames = torch.stack([pad_to(clip.frames, height, width) for clip in clips])  # [N, T, 3, H, W]
+    return ClipBatch(frames, [_pad_targets(c.targets, height, width) for c in clips], sizes, [c.name for c in clips])
+
+
+def _pad_targets(targets: ClipTargets, height: int, width: int) -> ClipTargets:
+    return ClipTargets(
+        masks=pad_to(targets.masks, height, width),
+        category_ids=targets.category_ids,
+        ignore_mask=pad_to(targets.ignore_mask, height, width),
     )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
 from stemseg.data.augmentation import FrameAugmenter
 from stemseg.data.catalog import OpenedStills
 from stemseg.data.categories import CategoryRule
-from stemseg.data.id_maps import pack_masks
-from stemseg.data.images import read_image
-from stemseg.data.masks import decode_mask
-from stemseg.data.raw_clip import Frame, RawClip
+from stemseg.data.images import decode_mask, read_image
 from stemseg.structures.annotations import StillImage
 from stemseg.structures.rle import rle_area
 from stemseg.utils.errors import DataError
@@ -49,16 +47,16 @@ class StillClips:
         """Number of usable images."""
         return len(self._images)
 
-    def draw(self, position: int, rng: np.random.Generator) -> RawClip:
+    def draw(self, position: int, rng: np.random.Generator) -> AnnotatedClip:
         """The clip of image ``position`` (0 to len - 1); ``rng`` decides the warps and the order of the frames."""
         image = self._images[position]
         still = self.load(position)
         frames = [still] + [self._augmenter(still, rng) for _ in range(self._num_frames - 1)]
         categories = tuple(self._target(image, i) for i in self._trained(image))
-        clip = RawClip(frames, categories, f"{self.name}/{image.image_path}")
+        clip = AnnotatedClip(frames, categories, f"{self.name}/{image.image_path}")
         return clip.reordered(rng.permutation(self._num_frames))
 
-    def load(self, position: int) -> Frame:
+    def load(self, position: int) -> AnnotatedFrame:
         """Image ``position`` with its instances, as it is.
 
         Raises:
@@ -70,7 +68,7 @@ class StillClips:
         trained = self._trained(image)
         masks = ((number, self._decode(image, i)) for number, i in enumerate(trained))
         ids = pack_masks(masks, image.height, image.width)
-        return Frame(pixels, ids, self._ignore_region(image, trained))
+        return AnnotatedFrame(pixels, ids, self._ignore_region(image, trained))
 
     def _ignore_region(self, image: StillImage, trained: list[int]) -> np.ndarray | None:
         """What the file marks, what the rule ignores, and the instances beyond its limits."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
+from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
 from stemseg.data.augmentation import FrameAugmenter
 from stemseg.data.catalog import OpenedVideos
 from stemseg.data.categories import CategoryRule
-from stemseg.data.duplication import duplicate_instance
-from stemseg.data.id_maps import pack_masks
-from stemseg.data.images import read_image
-from stemseg.data.masks import decode_mask
-from stemseg.data.raw_clip import Frame, RawClip
-from stemseg.data.sampling import FrameGap, Segment, SegmentSampler, sample_frames
+from stemseg.data.frame_sampling import FrameGap, Segment, SegmentSampler, sample_frames
+from stemseg.data.images import decode_mask, mask_box, read_image
 from stemseg.structures.annotations import VideoSequence
 from stemseg.structures.rle import rle_area
 from stemseg.utils.errors import DataError
@@ -80,13 +78,13 @@ class VideoClips:
         """Number of usable frames."""
         return len(self._sampler)
 
-    def draw(self, position: int, rng: np.random.Generator) -> RawClip:
+    def draw(self, position: int, rng: np.random.Generator) -> AnnotatedClip:
         """A random clip; videos are drawn in proportion to their length, whatever ``position`` says."""
         segment = self._sampler.draw(rng)
         picked = sample_frames(len(segment.frames), self._num_frames, self._gap, rng)
         return self._change(self.load(segment.sequence, [segment.frames[i] for i in picked]), rng)
 
-    def load(self, sequence_index: int, frame_indices: Sequence[int]) -> RawClip:
+    def load(self, sequence_index: int, frame_indices: Sequence[int]) -> AnnotatedClip:
         """The given frames of a sequence as they are. Instances are numbered by ascending instance id.
 
         Raises:
@@ -97,9 +95,9 @@ class VideoClips:
         numbers = {instance: number for number, instance in enumerate(visible)}
         frames = {t: self._load_frame(sequence_index, t, numbers) for t in dict.fromkeys(frame_indices)}
         name = f"{self.name}/{sequence.id} {','.join(map(str, frame_indices))}"
-        return RawClip([frames[t] for t in frame_indices], tuple(targets[i] for i in visible), name)
+        return AnnotatedClip([frames[t] for t in frame_indices], tuple(targets[i] for i in visible), name)
 
-    def _load_frame(self, sequence_index: int, t: int, numbers: dict[int, int]) -> Frame:
+    def _load_frame(self, sequence_index: int, t: int, numbers: dict[int, int]) -> AnnotatedFrame:
         sequence = self._videos.annotations.sequences[sequence_index]
         where = f"{self._videos.annotations.source}: sequence '{sequence.id}', frame {t}"
         size = (sequence.height, sequence.width)
@@ -112,15 +110,15 @@ class VideoClips:
 
         ids = pack_masks(((numbers[i], mask(i)) for i in segmentations if i in numbers), *size)
         ignored = [mask(i) for i in segmentations if i in self._ignored[sequence_index]]
-        return Frame(image, ids, np.bitwise_or.reduce(ignored) if ignored else None)
+        return AnnotatedFrame(image, ids, np.bitwise_or.reduce(ignored) if ignored else None)
 
-    def _change(self, clip: RawClip, rng: np.random.Generator) -> RawClip:
+    def _change(self, clip: AnnotatedClip, rng: np.random.Generator) -> AnnotatedClip:
         changes = self._changes
         duplicate, flip, reverse = rng.random(3) < 0.5
         if changes.single_instance_duplication and duplicate and len(clip.category_ids) == 1:
             clip = duplicate_instance(clip, rng)
         if changes.augmenter is not None:
-            clip = RawClip([changes.augmenter(f, rng) for f in clip.frames], clip.category_ids, clip.name)
+            clip = AnnotatedClip([changes.augmenter(f, rng) for f in clip.frames], clip.category_ids, clip.name)
         if changes.ignore_background:
             clip = clip.with_ignored_background()
         if changes.horizontal_flip and flip:
@@ -144,3 +142,77 @@ def _occupied(sequence: VideoSequence, targets: dict[int, int]) -> list[bool]:
         any(i in targets and rle_area(counts, *size) > 0 for i, counts in frame.items())
         for frame in sequence.segmentations
     ]
+
+
+# Showing a clip's only instance twice: single-object clips then teach to tell instances apart (METHOD section 10).
+
+
+_SIDEWAYS = (0.75, 1.0)  # of the instance's width
+_VERTICAL = 0.25  # of its height, up or down
+_LARGEST = 0.3  # of the image's side
+
+
+class _Extent(NamedTuple):
+    """The box around the instance in all frames, and its largest size in one frame."""
+
+    rows: slice
+    columns: slice
+    height: int
+    width: int
+
+
+class _Move(NamedTuple):
+    """Where the copy goes, in pixels, and whether it is mirrored."""
+
+    dy: int
+    dx: int
+    flip: bool
+
+
+def duplicate_instance(clip: AnnotatedClip, rng: np.random.Generator) -> AnnotatedClip:
+    """Paste a copy of the clip's only instance beside it, in front; the same shift in all frames.
+
+    Returns:
+        the clip with a second instance; unchanged where the copy would leave the image at either side.
+    """
+    masks = [frame.ids.mask(0) for frame in clip.frames]
+    extent = _extent(masks)
+    move = _choose_move(extent, masks[0].shape, rng) if extent else None
+    if move is None:
+        return clip
+    frames = [_paste(frame, mask, extent, move) for frame, mask in zip(clip.frames, masks, strict=True)]
+    return replace(clip, frames=frames, category_ids=clip.category_ids * 2)
+
+
+def _extent(masks: list[np.ndarray]) -> _Extent | None:
+    boxes = [box for box in map(mask_box, masks) if box is not None]
+    if not boxes:
+        return None
+    rows, columns = (slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes)) for i in (0, 1))
+    height, width = (max(b[i].stop - b[i].start for b in boxes) for i in (0, 1))
+    return _Extent(rows, columns, height, width)
+
+
+def _choose_move(extent: _Extent, size: tuple[int, int], rng: np.random.Generator) -> _Move | None:
+    height, width = size
+    sideways = min(rng.uniform(*_SIDEWAYS) * extent.width, _LARGEST * width)
+    vertical = np.clip(rng.uniform(-_VERTICAL, _VERTICAL) * extent.height, -_LARGEST * height, _LARGEST * height)
+    directions, flip = rng.permutation((-1, 1)), bool(rng.random() < 0.5)
+    dy = int(np.clip(round(vertical), -extent.rows.start, height - extent.rows.stop))
+    for dx in (round(sideways) * int(direction) for direction in directions):
+        if extent.columns.start + dx >= 0 and extent.columns.stop + dx <= width:
+            return _Move(dy, dx, flip)
+    return None
+
+
+def _paste(frame: AnnotatedFrame, mask: np.ndarray, extent: _Extent, move: _Move) -> AnnotatedFrame:
+    source = (extent.rows, extent.columns)
+    target = tuple(slice(s.start + d, s.stop + d) for s, d in zip(source, (move.dy, move.dx), strict=True))
+    step = -1 if move.flip else 1
+    shape = mask[source][:, ::step].astype(bool)
+    image, copy = frame.image.copy(), np.zeros_like(mask)
+    image[target][shape] = frame.image[source][:, ::step][shape]
+    copy[target][shape] = 1
+    ids = pack_masks([(0, mask & ~copy & 1), (1, copy)], *mask.shape)
+    ignore = None if frame.ignore is None else frame.ignore & ~copy & 1
+    return replace(frame, image=image, ids=ids, ignore=ignore)

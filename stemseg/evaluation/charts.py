@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 _SCALE = 2  # drawn this much larger, then reduced: smooth lines
-_COLOURS = ("#1f6fb4", "#e07b27", "#3a9a4b", "#b8383d", "#7e5fb0", "#5c6670")
+_COLORS = ("#1f6fb4", "#e07b27", "#3a9a4b", "#b8383d", "#7e5fb0", "#5c6670")
 _INK, _GRID, _PAPER = "#30353b", "#dfe3e8", "#ffffff"
 _TEXT, _TITLE = 13, 17  # pixels
 _MARGIN = 18
@@ -23,14 +23,14 @@ class _Canvas:
         self._image = Image.new("RGB", (width * _SCALE, height * _SCALE), _PAPER)
         self._draw = ImageDraw.Draw(self._image)
 
-    def line(self, points: Sequence[tuple[float, float]], colour: str, width: float = 1) -> None:
-        self._draw.line(_scaled(points), fill=colour, width=round(width * _SCALE), joint="curve")
+    def line(self, points: Sequence[tuple[float, float]], color: str, width: float = 1) -> None:
+        self._draw.line(_scaled(points), fill=color, width=round(width * _SCALE), joint="curve")
 
-    def box(self, left: float, top: float, right: float, bottom: float, colour: str) -> None:
-        self._draw.rectangle(_scaled([(left, top), (right, bottom)]), fill=colour)
+    def box(self, left: float, top: float, right: float, bottom: float, color: str) -> None:
+        self._draw.rectangle(_scaled([(left, top), (right, bottom)]), fill=color)
 
-    def dot(self, x: float, y: float, radius: float, colour: str) -> None:
-        self._draw.ellipse(_scaled([(x - radius, y - radius), (x + radius, y + radius)]), fill=colour)
+    def dot(self, x: float, y: float, radius: float, color: str) -> None:
+        self._draw.ellipse(_scaled([(x - radius, y - radius), (x + radius, y + radius)]), fill=color)
 
     def text(self, x: float, y: float, text: str, anchor: str = "lm", *, size: int = _TEXT) -> None:
         self._draw.text((x * _SCALE, y * _SCALE), text, fill=_INK, font=_font(size), anchor=anchor)
@@ -59,9 +59,9 @@ def line_chart(title: str, x_label: str, y_label: str, xs: Sequence[float], ys: 
     canvas.text(8, top, y_label, "lm")
     points = [place(x, y) for x, y in zip(xs, ys, strict=True) if not math.isnan(y)]
     if len(points) > 1:
-        canvas.line(points, _COLOURS[0], 2)
+        canvas.line(points, _COLORS[0], 2)
     for (x, y), value in zip(points, (value for value in ys if not math.isnan(value)), strict=True):
-        canvas.dot(x, y, 3.5, _COLOURS[0])
+        canvas.dot(x, y, 3.5, _COLORS[0])
         canvas.text(x, y - 14, f"{value:.2f}", "mm", size=_TEXT - 2)
     return canvas.finish()
 
@@ -88,7 +88,7 @@ def bar_chart(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[fl
         canvas.text(left - 8, y + thickness * len(columns) / 2, _short(name, 34), "rm")
         for j, value in enumerate(values):
             end = left + min(1.0, max(0.0, 0.0 if math.isnan(value) else value)) * (right - left)
-            canvas.box(left, y + j * thickness + 1, end, y + (j + 1) * thickness - 2, _COLOURS[j % len(_COLOURS)])
+            canvas.box(left, y + j * thickness + 1, end, y + (j + 1) * thickness - 2, _COLORS[j % len(_COLORS)])
             text = "-" if math.isnan(value) else f"{value:.3f}"
             canvas.text(end + 5, y + (j + 0.5) * thickness, text, size=_TEXT - 2)
     return canvas.finish()
@@ -97,7 +97,7 @@ def bar_chart(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[fl
 def _legend(canvas: _Canvas, columns: Sequence[str], left: float) -> None:
     x = left
     for j, name in enumerate(columns):
-        canvas.box(x, 53, x + 10, 63, _COLOURS[j % len(_COLOURS)])
+        canvas.box(x, 53, x + 10, 63, _COLORS[j % len(_COLORS)])
         canvas.text(x + 15, 58, name)
         x += 35 + _text_width(name)
 

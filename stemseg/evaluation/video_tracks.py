@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stemseg.evaluation.average_precision import ApReport, evaluate_average_precision, match_results
-from stemseg.evaluation.davis import MAX_PROPOSALS, UNSUPERVISED, DavisReport, DavisVideo, evaluate_davis
+from stemseg.evaluation.davis.measures import MAX_PROPOSALS, UNSUPERVISED, DavisReport, DavisVideo, evaluate_davis
 from stemseg.evaluation.ground_truth import GroundTruth, ground_truth_from_annotations
-from stemseg.evaluation.id_map_sources import PaintedIdMaps
-from stemseg.evaluation.mots import MotsPair, MotsReport, evaluate_mots
-from stemseg.evaluation.mots_files import mots_from_ground_truth, mots_from_tracks
-from stemseg.evaluation.tables import MetricTable
+from stemseg.evaluation.kitti_mots.files import mots_from_ground_truth, mots_from_tracks
+from stemseg.evaluation.kitti_mots.measures import MotsPair, MotsReport, evaluate_mots
+from stemseg.evaluation.masks import PaintedIdMaps
+from stemseg.evaluation.report import MetricTable
+from stemseg.evaluation.youtube_vis.average_precision import ApReport, evaluate_average_precision, match_results
 from stemseg.structures.annotations import VideoAnnotations
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.errors import DataError

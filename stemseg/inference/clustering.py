@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stemseg.config import Config
+from stemseg.modeling.embedding import bandwidth
+from stemseg.structures.network_output import NetworkOutput
 
 OUTLIER = -1
 _CLAIMED = 4.0  # more than any seediness
@@ -21,18 +24,18 @@ class Clusters(NamedTuple):
 
     Attributes:
         labels: [P] int64, instance 0 ... I - 1 in the order in which they were found, or -1 for an outlier.
-        centres: [I, E], mu of each instance.
+        centers: [I, E], mu of each instance.
         bandwidths: [I, E], diagonal of each instance's inverse covariance.
     """
 
     labels: Tensor
-    centres: Tensor
+    centers: Tensor
     bandwidths: Tensor
 
     @property
     def num_instances(self) -> int:
         """I, instances found."""
-        return self.centres.shape[0]
+        return self.centers.shape[0]
 
 
 class SequentialClustering:
@@ -90,10 +93,10 @@ class SequentialClustering:
             seeds.append(int(seed))
             if self.compat and len(seeds) == self.max_instances:
                 stale = labels == 0
-            centre, bandwidth = embeddings[:, seed], bandwidths[:, seed]
+            center, bandwidth = embeddings[:, seed], bandwidths[:, seed]
             for chunk in chunks:
                 # arithmetic with masks: several times faster on a CPU than filling or gathering by them
-                members = _squared_distances(embeddings[:, chunk], centre, bandwidth) < self._primary_limit
+                members = _squared_distances(embeddings[:, chunk], center, bandwidth) < self._primary_limit
                 members &= labels[chunk] == 0
                 labels[chunk].add_(members, alpha=len(seeds))
                 free_seediness[chunk].add_(members, alpha=-_CLAIMED)
@@ -120,9 +123,9 @@ class SequentialClustering:
         labels[leftovers[joining]] = instances[joining]
 
 
-def _squared_distances(points: Tensor, centre: Tensor, bandwidth: Tensor) -> Tensor:
-    """d^2 of points [E, P] to an instance with centre [E] and bandwidth [E], [P]."""
-    return bandwidth @ (points - centre[:, None]).square_()
+def _squared_distances(points: Tensor, center: Tensor, bandwidth: Tensor) -> Tensor:
+    """d^2 of points [E, P] to an instance with center [E] and bandwidth [E], [P]."""
+    return bandwidth @ (points - center[:, None]).square_()
 
 
 def _chunks(values: Tensor) -> list[slice]:
@@ -144,7 +147,62 @@ def build_clustering(cfg: Config) -> SequentialClustering:
 
 
 def _squared_distance_at(probability: float) -> float:
-    """The d^2 at which exp(-d / 2) equals ``probability``; never 0, so that an instance always holds its own centre."""
+    """The d^2 at which exp(-d / 2) equals ``probability``; never 0, so that an instance always holds its own center."""
     if probability <= 0:
         return math.inf
     return max((2 * math.log(min(probability, 1))) ** 2, torch.finfo(torch.float32).tiny)
+
+
+# The foreground points of a clip, gathered from its maps for the clustering.
+
+
+class ClipMaps(NamedTuple):
+    """What is kept of a clip until it can be clustered.
+
+    Attributes:
+        frames: T frame numbers.
+        maps: [E + B + 1, T, h, w] float32: embedding, raw bandwidth, seediness.
+        embedding_size: E.
+    """
+
+    frames: Sequence[int]
+    maps: Tensor
+    embedding_size: int
+
+
+class ClipPoints(NamedTuple):
+    """P foreground points: embeddings [E, P], bandwidths [E, P], seediness [P]."""
+
+    embeddings: Tensor
+    bandwidths: Tensor
+    seediness: Tensor
+
+
+def keep_maps(frames: Sequence[int], output: NetworkOutput, device: torch.device) -> ClipMaps:
+    """Move the last ``len(frames)`` frames of one clip's maps to the device that clusters."""
+    parts = torch.cat([output.embedding[0], output.raw_bandwidth[0], output.seediness[0]])
+    maps = parts[:, -len(frames) :].to(device, torch.float32)
+    return ClipMaps(frames, maps, output.embedding.shape[1])
+
+
+def gather_points(clip: ClipMaps, foreground: Tensor, free_bandwidths: Tensor) -> ClipPoints:
+    """The points under a foreground mask.
+
+    Args:
+        clip: maps [C, T, h, w].
+        foreground: [T, H, W] bool; where H and W are multiples of h and w the maps are upsampled bilinearly, one frame
+            at a time, and only the foreground of it is kept.
+        free_bandwidths: [n], constant bandwidth of each free dimension.
+    """
+    scale = foreground.shape[-1] // clip.maps.shape[-1]
+    if scale == 1:
+        points = clip.maps[:, foreground]
+    else:
+        points = torch.cat([_upsample(m, scale)[:, f] for m, f in zip(clip.maps.unbind(1), foreground, strict=True)], 1)
+    embeddings, raw, seediness = points.split([clip.embedding_size, len(points) - clip.embedding_size - 1, 1])
+    free = free_bandwidths.to(points)[:, None].expand(-1, points.shape[1])
+    return ClipPoints(embeddings, torch.cat([bandwidth(raw), free]), seediness[0])
+
+
+def _upsample(maps: Tensor, scale: int) -> Tensor:
+    return F.interpolate(maps[None], scale_factor=scale, mode="bilinear", align_corners=False)[0]

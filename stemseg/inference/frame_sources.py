@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from stemseg.data.images import read_image
-from stemseg.inference.prefetch import map_ahead
 from stemseg.structures.annotations import VideoSequence
 from stemseg.utils.errors import DataError
+from stemseg.utils.parallel import map_ahead
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 

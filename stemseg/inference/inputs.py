@@ -10,7 +10,7 @@ from stemseg.config import Config
 from stemseg.data.catalog import open_videos
 from stemseg.data.categories import load_category_space
 from stemseg.inference.frame_sources import FrameSource, open_path, open_sequence
-from stemseg.inference.segmenter import DATA_SECTIONS
+from stemseg.inference.video_segmenter import DATA_SECTIONS
 from stemseg.inference.writers.davis import MAX_TRACKS, DavisWriter
 from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
 from stemseg.inference.writers.writer import ResultWriter

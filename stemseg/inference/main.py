@@ -14,13 +14,12 @@ if __package__ in (None, ""):  # run as a file: import the package of this clone
 import torch
 
 from stemseg.config import Config
+from stemseg.inference.arguments import load_run_config, output_directory, parse_arguments, run_settings
 from stemseg.inference.inputs import build_writers, data_section, open_dataset, open_own_video
-from stemseg.inference.job import InferenceJob
-from stemseg.inference.measure import check_measurable, measure_results
-from stemseg.inference.options import load_run_config, output_directory, parse_options, run_settings
 from stemseg.inference.overlays import OverlayWriter
 from stemseg.inference.result_folder import ResultFolder, hash_file
-from stemseg.inference.segmenter import VideoSegmenter, build_segmenter
+from stemseg.inference.runner import InferenceRunner, check_measurable, measure_results
+from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
 from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import load_model_weights
 from stemseg.utils import distributed
@@ -31,7 +30,7 @@ _logger = logging.getLogger("stemseg.inference")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = parse_options(arguments)
+    options = parse_arguments(arguments)
     level = "INFO" if distributed.is_main() else "ERROR"
     logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
     try:
@@ -69,7 +68,7 @@ def segment(options: argparse.Namespace) -> None:
         folder.open(settings, overwrite=options.overwrite)
     distributed.barrier()  # the others must not look before stale results are gone
 
-    job = InferenceJob(
+    job = InferenceRunner(
         sources=videos.sources,
         folder=folder,
         new_segmenter=lambda: load_segmenter(options, cfg, device),

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from stemseg.config import Config
-from stemseg.modeling.backbone.backbone import Backbone, build_backbone
-from stemseg.modeling.backbone.folding import fold_norms
+from stemseg.modeling.backbone.build import Backbone, build_backbone
+from stemseg.modeling.backbone.norms import fold_norms
+from stemseg.modeling.decoders.appearance import AppearanceDecoder, build_appearance_decoder
 from stemseg.modeling.decoders.heads import (
     EmbeddingHead,
     EmbeddingMaps,
@@ -17,9 +18,9 @@ from stemseg.modeling.decoders.heads import (
     build_seediness_head,
     build_semantic_head,
 )
-from stemseg.modeling.embedding.appearance import AppearanceDecoder, build_appearance_decoder, mix_appearance
+from stemseg.modeling.embedding import mix_appearance
 from stemseg.modeling.flow.appearance_flow import AppearanceFlow, build_appearance_flow
-from stemseg.modeling.losses.embedding_criterion import EmbeddingCriterion, build_embedding_criterion
+from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, build_embedding_criterion
 from stemseg.structures.network_output import FeaturePyramid, NetworkOutput
 from stemseg.utils.errors import DataError
 
@@ -37,7 +38,7 @@ class Network(nn.Module):
         semseg_head: or None.
         offset_decoder: makes the appearance embedding A, for a hierarchical embedding; or None.
         offset_head: the density model of A, which training alone evaluates; or None.
-        detach_appearance: nothing that is made from the embedding sends a gradient to A (the released behaviour).
+        detach_appearance: nothing that is made from the embedding sends a gradient to A (the released behavior).
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Network(nn.Module):
         return maps._replace(embedding=mixed), appearance
 
     def forward(self, frames: Tensor) -> NetworkOutput:
-        """Clips [N, T, 3, H, W], normalised -> maps at quarter scale."""
+        """Clips [N, T, 3, H, W], normalized -> maps at quarter scale."""
         num_clips = frames.shape[0]
         return self.decode(stack_clips(self.encode(frames.flatten(0, 1)), num_clips))
 
@@ -124,7 +125,7 @@ def stack_clips(features: FeaturePyramid, num_clips: int) -> FeaturePyramid:
 
 
 def build_network(cfg: Config) -> Network:
-    """The network that a configuration describes, randomly initialised."""
+    """The network that a configuration describes, randomly initialized."""
     return Network(
         backbone=build_backbone(cfg),
         embedding_head=build_embedding_head(cfg),

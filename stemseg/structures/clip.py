@@ -42,7 +42,7 @@ class Clip:
     """One preprocessed training sample.
 
     Attributes:
-        frames: [T, 3, H, W] float32, normalised; H and W are the resized image's, not padded.
+        frames: [T, 3, H, W] float32, normalized; H and W are the resized image's, not padded.
         targets: its ground truth at the same H and W.
         name: where the clip comes from, for pictures and error messages, e.g. "davis/bear 3,5,8".
     """

@@ -22,7 +22,7 @@ class NetworkOutput(NamedTuple):
     Attributes:
         embedding: [N, E, T, h, w] offsets plus coordinates (plus appearance, where the model has it).
         raw_bandwidth: [N, B, T, h, w] before 10 * exp(.), one channel for each dimension that is not free.
-        seediness: [N, 1, T, h, w] in [0, 1], high near instance centres in the embedding space.
+        seediness: [N, 1, T, h, w] in [0, 1], high near instance centers in the embedding space.
         class_logits: [N, K, T, h, w], class 0 is the background; None without a semantic head.
         foreground_logits: [N, 1, T, h, w]; None without a foreground channel.
         appearance: [N, A, T, h, w], the appearance embedding before mixing; None without USE_OFFSET_HEAD.

@@ -6,13 +6,21 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import yaml
+from torch import nn
+from torch.optim import Optimizer
 
-from stemseg.modeling.weights import load_weights_file
+from stemseg.config import Config
+from stemseg.modeling.network import Network
+from stemseg.modeling.weights import load_model_weights, load_pretrained_backbone, load_weights_file, models_dir
+from stemseg.training.logger import TrainingLogger
+from stemseg.training.optimizer import LearningRateSchedule
 from stemseg.utils.errors import CheckpointError
 
 _logger = logging.getLogger(__name__)
@@ -146,3 +154,147 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# Everything that a run is at one moment: what a checkpoint holds, and what a resumed run goes on from.
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        iterations: completed steps of the optimizer; also the position among the samples and in the learning rate's
+            schedule, and, with the seed, what random numbers come next.
+        glow_iterations: completed sub-iterations of the appearance flow's warm-up (METHOD section 5).
+    """
+
+    iterations: int = 0
+    glow_iterations: int = 0
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """The parts of a run that change while it runs.
+
+    Attributes:
+        objective: itself, not its distributed wrapping; has the child ``network``, whose weights are saved.
+        optimizer, schedule, log: made for it.
+        scaler: of the loss in fp16; disabled, and without a state, in other precisions.
+        progress: how far the run has come.
+    """
+
+    training_loss: nn.Module
+    optimizer: Optimizer
+    schedule: LearningRateSchedule
+    scaler: torch.amp.GradScaler
+    log: TrainingLogger
+    progress: Progress = field(default_factory=Progress)
+
+    def capture(self) -> dict[str, Any]:
+        """The content of a checkpoint (METHOD section 7)."""
+        return {
+            "model": self.training_loss.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "logger": self.log.state_dict(),
+            "iterations": self.progress.iterations,
+            "glow_iterations": self.progress.glow_iterations,
+        }
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: where the file is missing or damaged, or was made with another network or optimizer.
+        """
+        content = read_checkpoint(path)
+        try:
+            self.training_loss.network.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{path} was made with another network or optimizer than this configuration describes: {error}\n"
+                "Use the config.yaml beside it, or start a new run from its weights with --initial_ckpt"
+            ) from error
+        # a checkpoint of a run without fp16 has no scale; the initial one is kept then
+        if content.get("scaler") and self.scaler.is_enabled():
+            self.scaler.load_state_dict(content["scaler"])
+        self.log.load_state_dict(content.get("logger", {}))
+        self.progress = Progress(int(content["iterations"]), int(content.get("glow_iterations", 0)))
+
+
+# Where a run keeps its files, and what it starts from: nothing, other weights, or where it was.
+
+
+CONFIG_NAME = "config.yaml"
+
+
+class StartFrom(NamedTuple):
+    """What the user wants a run to start from.
+
+    Attributes:
+        restore_session: go on from this checkpoint, whatever the run's directory holds.
+        initial_ckpt: start a new run with the model weights of this checkpoint.
+        resume: without ``restore_session``, go on from the directory's newest checkpoint where there is one.
+    """
+
+    restore_session: Path | None = None
+    initial_ckpt: Path | None = None
+    resume: bool = True
+
+
+def run_directory(cfg: Config, model_dir: str) -> Path:
+    """``$STEMSEG_MODELS_DIR/checkpoints/<TRAINING.MODE>/<model_dir>``; an absolute ``model_dir`` is taken as it is."""
+    path = Path(model_dir).expanduser()
+    return path if path.is_absolute() else models_dir() / "checkpoints" / cfg.TRAINING.MODE / path
+
+
+def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cfg: Config, *, is_main: bool) -> None:
+    """Restore or initialize ``state``; checkpoints that a new or rewound run leaves behind are moved aside.
+
+    Raises:
+        CheckpointError: where a file is missing or damaged, or does not fit.
+    """
+    source = start.restore_session or (store.newest() if start.resume else None)
+    if source is not None:
+        state.restore(source)
+        _logger.info("going on from %s, after iteration %d", source, state.progress.iterations)
+    else:
+        _initialize(state.training_loss.network, start.initial_ckpt, cfg)
+    if is_main and (source is None or start.restore_session is not None):
+        store.set_aside(after=state.progress.iterations if source else -1)
+
+
+def record_config(cfg: Config, directory: Path, *, resumed: bool) -> None:
+    """Write ``config.yaml`` into the run's directory; tell what changed since a ``resumed`` run wrote its own."""
+    path = directory / CONFIG_NAME
+    if resumed and path.is_file():
+        before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        for change in config_changes(before, cfg.to_dict()):
+            _logger.warning("the configuration changed since this run began: %s", change)
+    directory.mkdir(parents=True, exist_ok=True)
+    cfg.save(path)
+
+
+def config_changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """A line "KEY: old -> new" for each value of ``after`` that differs."""
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            yield from config_changes(old, value, f"{prefix}{key}.")
+        elif old != value:
+            yield f"{prefix}{key}: {old} -> {value}"
+
+
+def _initialize(network: Network, initial_ckpt: Path | None, cfg: Config) -> None:
+    """Give a new run its first weights."""
+    if initial_ckpt is not None:
+        load_model_weights(network, initial_ckpt)
+        _logger.info("starting with the weights of %s", initial_ckpt)
+    elif cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS is not None:
+        load_pretrained_backbone(network.backbone, cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
+        _logger.info("starting with the backbone %s", cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
+    else:
+        _logger.info("starting with random weights")

@@ -15,22 +15,25 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from stemseg.config import Config, load_config
-from stemseg.data.build import build_training_dataset
-from stemseg.data.collate import collate_clips
+from stemseg.data.dataset import build_training_dataset
+from stemseg.data.preprocessing import collate_clips
 from stemseg.modeling.network import build_network
-from stemseg.training.checkpoints import CheckpointStore
+from stemseg.training.arguments import config_source, launch_on_all_gpus, parse_arguments
+from stemseg.training.checkpoints import (
+    CheckpointStore,
+    StartFrom,
+    TrainingState,
+    record_config,
+    run_directory,
+    start_run,
+)
 from stemseg.training.interrupts import InterruptListener
-from stemseg.training.objective import Objective, build_objective
-from stemseg.training.optimizer import build_optimizer
-from stemseg.training.options import config_source, launch_on_all_gpus, parse_options
-from stemseg.training.pictures import build_painter
-from stemseg.training.run_log import RunLog
-from stemseg.training.schedules import build_schedule
-from stemseg.training.session import StartFrom, record_config, run_directory, start_session
-from stemseg.training.state import TrainingState
-from stemseg.training.step import OptimizationStep, distribute
-from stemseg.training.trainer import Trainer, TrainerSettings
+from stemseg.training.logger import TrainingLogger
+from stemseg.training.loss import TrainingLoss, build_loss
+from stemseg.training.optimizer import build_optimizer, build_schedule
+from stemseg.training.trainer import OptimizationStep, Trainer, TrainerSettings, build_scaler, distribute
 from stemseg.training.validation import best_measure, build_validator
+from stemseg.training.visualization import build_visualizer
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import StemsegError
@@ -40,7 +43,7 @@ _logger = logging.getLogger("stemseg.training")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = parse_options(arguments)
+    options = parse_arguments(arguments)
     is_main = distributed.is_main()
     level = options.log_level.upper() if is_main else "ERROR"
     logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
@@ -65,21 +68,22 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
     store = CheckpointStore(directory, keep=options.ckpts_to_keep)
 
     torch.manual_seed(cfg.TRAINING.SEED)
-    objective = build_objective(cfg, build_network(cfg).to(device))
-    log = RunLog(
+    training_loss = build_loss(cfg, build_network(cfg).to(device))
+    log = TrainingLogger(
         directory / "logs" if process.is_main else None,
         max_iterations=cfg.TRAINING.MAX_ITERATIONS,
         display_interval=options.display_interval,
         summary_interval=options.summary_interval,
     )
-    state = build_state(cfg, objective, log, process, device)
+    state = build_state(cfg, training_loss, log, device)
     start = StartFrom(options.restore_session, options.initial_ckpt, resume=not options.no_resume)
-    start_session(state, store, start, cfg, is_main=process.is_main)
+    start_run(state, store, start, cfg, is_main=process.is_main)
     if process.is_main:
         record_config(cfg, directory, resumed=state.progress.iterations > 0)
 
     trainer = Trainer(
         state=state,
+        step=build_step(cfg, state, process, device),
         dataset=dataset,
         collate=collate_clips,
         checkpoints=store,
@@ -87,7 +91,7 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
         process=process,
         device=device,
         interrupts=interrupts,
-        paint=build_painter(cfg, objective.network.free_dim_bandwidths),
+        paint=build_visualizer(cfg, training_loss.network.free_dim_bandwidths),
         evaluate=build_validator(cfg, process, device) if options.eval_interval else None,
     )
     if trainer.run():
@@ -97,20 +101,28 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
     return interrupts.exit_code
 
 
-def build_state(
-    cfg: Config, objective: Objective, log: RunLog, process: ProcessInfo, device: torch.device
-) -> TrainingState:
-    """Optimiser, schedule and step for an objective that is on its device."""
-    optimizer = build_optimizer(cfg, objective)
-    step = OptimizationStep(
-        distribute(objective, process, may_skip_weights=cfg.MODEL.USE_OFFSET_HEAD),
-        optimizer,
+def build_state(cfg: Config, training_loss: TrainingLoss, log: TrainingLogger, device: torch.device) -> TrainingState:
+    """Optimizer, schedule and loss scale for an objective that is on its device."""
+    optimizer = build_optimizer(cfg, training_loss)
+    return TrainingState(
+        training_loss=training_loss,
+        optimizer=optimizer,
+        schedule=build_schedule(cfg, optimizer),
+        scaler=build_scaler(cfg.TRAINING.AMP, device),
+        log=log,
+    )
+
+
+def build_step(cfg: Config, state: TrainingState, process: ProcessInfo, device: torch.device) -> OptimizationStep:
+    """The step that changes the weights of ``state``."""
+    return OptimizationStep(
+        distribute(state.training_loss, process, may_skip_weights=cfg.MODEL.USE_OFFSET_HEAD),
+        state.optimizer,
+        scaler=state.scaler,
         device=device,
         amp=cfg.TRAINING.AMP,
         max_gradient_norm=cfg.TRAINING.GRAD_CLIP_NORM,
     )
-    schedule = build_schedule(cfg, optimizer)
-    return TrainingState(objective=objective, optimizer=optimizer, schedule=schedule, step=step, log=log)
 
 
 def build_settings(cfg: Config, options: argparse.Namespace) -> TrainerSettings:

@@ -1,6 +1,10 @@
-"""The optimiser (METHOD section 7)."""
+"""The optimizer (METHOD section 7)."""
 
 from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
@@ -28,3 +32,69 @@ def build_optimizer(cfg: Config, module: nn.Module) -> Optimizer:
         nesterov=training.NESTEROV,
         weight_decay=training.WEIGHT_DECAY,
     )
+
+
+# Learning rates as pure functions of the iteration (METHOD section 7), so that a resumed run needs no history.
+
+
+Factor = Callable[[int], float]
+
+
+def constant_factor(iteration: int) -> float:
+    """1 at every iteration."""
+    return 1.0
+
+
+def step_factor(steps: Sequence[int], factor: float) -> Factor:
+    """Multiplied by ``factor`` from each iteration in ``steps`` on."""
+    ordered = sorted(steps)
+    return lambda iteration: factor ** bisect_right(ordered, iteration)
+
+
+def exponential_factor(start: int, steps: int, factor: float) -> Factor:
+    """Constant before iteration ``start``, from there on shrinking by ``factor`` over every ``steps`` iterations.
+
+    Iteration ``start`` itself is the first to be smaller, as in the published runs; there is no floor.
+    """
+    return lambda iteration: factor ** (max(0, iteration - start + 1) / steps)
+
+
+def with_warmup(factor: Factor, iterations: int) -> Factor:
+    """Rise linearly to ``factor`` over the first ``iterations``; the first one already moves the weights a little."""
+    return lambda iteration: factor(iteration) * min(1.0, (iteration + 1) / max(1, iterations))
+
+
+class LearningRateSchedule:
+    """Sets the optimizer's learning rate for an iteration: its initial rate times a factor."""
+
+    def __init__(self, optimizer: Optimizer, factor: Factor) -> None:
+        self._optimizer = optimizer
+        self._factor = factor
+        self._initial_rates = [group["lr"] for group in optimizer.param_groups]
+
+    def set_iteration(self, iteration: int) -> None:
+        """Use the rate of ``iteration``, counted from 0, in the optimizer's next step."""
+        for group, initial in zip(self._optimizer.param_groups, self._initial_rates, strict=True):
+            group["lr"] = initial * self._factor(iteration)
+
+    @property
+    def rate(self) -> float:
+        """The first parameter group's rate, for the log."""
+        return self._optimizer.param_groups[0]["lr"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The current rates, for whoever reads the checkpoint; a resumed run computes them from its iteration."""
+        return {"rates": [group["lr"] for group in self._optimizer.param_groups]}
+
+
+def build_schedule(cfg: Config, optimizer: Optimizer) -> LearningRateSchedule:
+    """The schedule of ``TRAINING.LR_*`` over an optimizer that was built with ``TRAINING.INITIAL_LR``."""
+    training = cfg.TRAINING
+    factor: Factor = constant_factor
+    if training.LR_DECAY_TYPE == "step":
+        factor = step_factor(training.LR_DECAY_STEPS, training.LR_DECAY_FACTOR)
+    elif training.LR_DECAY_TYPE == "exponential":
+        factor = exponential_factor(
+            training.LR_EXP_DECAY_START, training.LR_EXP_DECAY_STEPS, training.LR_EXP_DECAY_FACTOR
+        )
+    return LearningRateSchedule(optimizer, with_warmup(factor, training.LR_WARMUP_ITERATIONS))

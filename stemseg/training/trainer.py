@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from stemseg.structures.clip import Clip, ClipBatch
-from stemseg.training.checkpoints import CheckpointStore
+from stemseg.training.checkpoints import CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener
-from stemseg.training.loading import ClipSource, WaitMeter, build_loader
-from stemseg.training.run_log import IterationRecord
-from stemseg.training.sampler import MicroBatchSampler, random_seed
-from stemseg.training.state import TrainingState
-from stemseg.training.step import StepReport
+from stemseg.training.loader import MicroBatchSampler, SampleSource, WaitMeter, build_loader, random_seed
+from stemseg.training.logger import IterationRecord
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import TrainingError
@@ -36,7 +36,7 @@ class TrainerSettings:
     """Plain values of the loop.
 
     Attributes:
-        max_iterations: steps of the optimiser of the whole run.
+        max_iterations: steps of the optimizer of the whole run.
         batch_size: clips of one step, over all processes.
         micro_batch_size: clips of one forward pass.
         warm_up_clips: the appearance flow is trained alone for this many clips (METHOD section 5).
@@ -66,7 +66,8 @@ class Trainer:
         self,
         *,
         state: TrainingState,
-        dataset: ClipSource,
+        step: OptimizationStep,
+        dataset: SampleSource,
         collate: Callable[[Sequence[Clip]], ClipBatch],
         checkpoints: CheckpointStore,
         settings: TrainerSettings,
@@ -79,6 +80,7 @@ class Trainer:
         """
         Args:
             state: what is trained, new or restored.
+            step: changes its weights.
             dataset: sample i of the run; has at least max_iterations * batch_size of them.
             collate: makes a batch of several clips.
             checkpoints: where the main process saves.
@@ -91,6 +93,7 @@ class Trainer:
                 iterations. Called in every process, so that they can share the work; the main one logs the result.
         """
         self._state = state
+        self._step = step
         self._dataset = dataset
         self._collate = collate
         self._checkpoints = checkpoints
@@ -122,7 +125,7 @@ class Trainer:
             num_workers=settings.num_workers,
             pin_memory=self._device.type == "cuda",
         )
-        self._state.objective.train()
+        self._state.training_loss.train()
         try:
             return self._loop(WaitMeter(iter(loader)), sampler)
         finally:
@@ -144,13 +147,13 @@ class Trainer:
         state = self._state
         start = time.perf_counter()
         state.schedule.set_iteration(state.progress.iterations)
-        state.objective.warming_up = state.progress.glow_iterations < self._settings.warm_up_clips
-        report = state.step(batches, seeds)
+        state.training_loss.warming_up = state.progress.glow_iterations < self._settings.warm_up_clips
+        report = self._step(batches, seeds)
         names = list(report.terms)
         values = torch.stack([*report.terms.values(), report.gradient_norm.to(self._device)])
         *losses, norm = distributed.average(values).tolist()
         state.progress.iterations += 1
-        if state.objective.warming_up:
+        if state.training_loss.warming_up:
             state.progress.glow_iterations += self._settings.batch_size
         record = IterationRecord(
             losses=dict(zip(names, losses, strict=True)),
@@ -183,11 +186,11 @@ class Trainer:
     def _measure(self) -> None:
         if self._evaluate is None or not self._is_due(self._settings.evaluation_interval):
             return
-        objective, iterations = self._state.objective, self._state.progress.iterations
-        objective.eval()
+        training_loss, iterations = self._state.training_loss, self._state.progress.iterations
+        training_loss.eval()
         with torch.no_grad():
-            values = self._evaluate(objective.network, iterations)
-        objective.train()
+            values = self._evaluate(training_loss.network, iterations)
+        training_loss.train()
         self._state.log.add_scalars(iterations, values)
         self._keep_if_best(values.get(self._settings.best_measure))
 
@@ -205,3 +208,124 @@ class Trainer:
             path = self._checkpoints.save(self._state.capture(), self._state.progress.iterations)
             _logger.info("saved %s", path)
         distributed.barrier()
+
+
+# One step of the optimizer: gradients accumulated over several micro-batches, in mixed precision where wanted.
+
+
+_AMP_DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class StepReport(NamedTuple):
+    """What one step did.
+
+    Attributes:
+        terms: mean of each loss term over this process's micro-batches, "total" among them; scalars on the device.
+        gradient_norm: L2 norm of the whole gradient before clipping; a scalar on the device.
+        last_batch, last_output: the last micro-batch and the network's output for it, for pictures.
+    """
+
+    terms: dict[str, Tensor]
+    gradient_norm: Tensor
+    last_batch: ClipBatch
+    last_output: Any
+
+
+class OptimizationStep:
+    """Turns micro-batches into a change of the weights."""
+
+    def __init__(
+        self,
+        training_loss: nn.Module,
+        optimizer: Optimizer,
+        *,
+        scaler: torch.amp.GradScaler,
+        device: torch.device,
+        amp: str = "none",
+        max_gradient_norm: float = 0.0,
+    ) -> None:
+        """
+        Args:
+            objective: maps a ClipBatch to a LossReport; may be wrapped in DistributedDataParallel.
+            optimizer: over the objective's parameters.
+            scaler: of the loss, enabled for fp16 (:func:`build_scaler`).
+            device: where batches are moved to.
+            amp: "none", "bf16" or "fp16"; fp16 scales the loss so that small gradients do not vanish.
+            max_gradient_norm: the gradient is scaled down to this L2 norm; 0 means never.
+        """
+        self._training_loss = training_loss
+        self._optimizer = optimizer
+        self._device = device
+        self._amp_dtype = _AMP_DTYPES[amp]
+        self._scaler = scaler
+        self._max_gradient_norm = max_gradient_norm
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, micro_batches: Iterator[ClipBatch], seeds: Sequence[int]) -> StepReport:
+        """Accumulate the mean gradient over the next ``len(seeds)`` micro-batches, then move the weights.
+
+        Before each micro-batch PyTorch's random numbers are seeded with its seed.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        reports = []
+        for i, seed in enumerate(seeds):
+            batch = next(micro_batches).to(self._device, non_blocking=True)
+            torch.manual_seed(seed)
+            with self._gradient_exchange(last=i == len(seeds) - 1):
+                reports.append(self._forward_backward(batch, share=1.0 / len(seeds)))
+        self._scaler.unscale_(self._optimizer)
+        norm = gradient_norm(self._parameters)
+        if self._max_gradient_norm > 0:
+            _clip(self._parameters, norm, self._max_gradient_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        terms = _mean_terms([{"total": r.total.detach(), **r.terms} for r in reports])
+        return StepReport(terms, norm, batch, reports[-1].output)
+
+    def _forward_backward(self, batch: ClipBatch, share: float):
+        with torch.autocast(self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
+            report = self._training_loss(batch)
+        self._scaler.scale(report.total * share).backward()
+        return report
+
+    def _gradient_exchange(self, *, last: bool) -> AbstractContextManager:
+        """Processes exchange their gradients once, with the last micro-batch."""
+        if last or not isinstance(self._training_loss, DistributedDataParallel):
+            return nullcontext()
+        return self._training_loss.no_sync()
+
+
+def build_scaler(amp: str, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss in fp16, so that small gradients do not vanish; does nothing in other precisions."""
+    return torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+
+
+def distribute(training_loss: nn.Module, process: ProcessInfo, *, may_skip_weights: bool = False) -> nn.Module:
+    """Let the processes start from the main one's weights and average their gradients; alone, nothing is wrapped.
+
+    Args:
+        objective: the same in all processes.
+        process: which one this is.
+        may_skip_weights: some losses leave weights without a gradient (the appearance flow's warm-up does); looking for
+            them in each step costs a little time.
+    """
+    if process.world_size == 1:
+        return training_loss
+    return DistributedDataParallel(training_loss, find_unused_parameters=may_skip_weights)
+
+
+def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """L2 norm of the gradients of ``parameters`` taken together; those without a gradient count as 0. A scalar."""
+    norms = [p.grad.norm() for p in parameters if p.grad is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
+
+
+def _clip(parameters: Sequence[Tensor], norm: Tensor, maximum: float) -> None:
+    factor = torch.clamp(maximum / (norm + 1e-6), max=1.0)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
+
+
+def _mean_terms(reports: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]}

@@ -13,9 +13,9 @@ from stemseg.config import Config
 from stemseg.data.catalog import open_videos
 from stemseg.evaluation.ground_truth import unannotated_error
 from stemseg.evaluation.video_tracks import evaluate_mots_tracks, evaluate_video_tracks
-from stemseg.inference.clips import ClipSchedule
+from stemseg.inference.clip_schedule import ClipSchedule
 from stemseg.inference.frame_sources import FrameSource, open_sequence
-from stemseg.inference.segmenter import DATA_SECTIONS, segment_video
+from stemseg.inference.video_segmenter import DATA_SECTIONS, segment_video
 from stemseg.modeling.network import Network
 from stemseg.structures.annotations import VideoAnnotations
 from stemseg.structures.tracks import VideoTracks

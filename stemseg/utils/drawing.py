@@ -1,4 +1,4 @@
-"""Pictures of masks: colours, overlays, contact sheets, videos. Images are B G R uint8 [H, W, 3], as in OpenCV."""
+"""Pictures of masks: colors, overlays, contact sheets, videos. Images are B G R uint8 [H, W, 3], as in OpenCV."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stemseg.utils.errors import DataError
 
 
 def instance_palette(size: int = 256) -> np.ndarray:
-    """The colour of each id, [size, 3] uint8 in R G B order, as PASCAL VOC and DAVIS spread the bits of an id."""
+    """The color of each id, [size, 3] uint8 in R G B order, as PASCAL VOC and DAVIS spread the bits of an id."""
     ids = np.arange(size)
     palette = np.zeros((size, 3), dtype=np.uint8)
     for bit in range(8):
@@ -28,12 +28,12 @@ def draw_instances(
     *,
     opacity: float = 0.5,
 ) -> np.ndarray:
-    """Paint masks over an image, each in its id's colour with an outline, and write captions at the masks' centres.
+    """Paint masks over an image, each in its id's color with an outline, and write captions at the masks' centers.
 
     Args:
         image: [H, W, 3] uint8, B G R.
         masks: binary mask [H, W] of each id, ids from 1; later ones are painted over earlier ones.
-        captions: text for each id; ids without one stay unlabelled.
+        captions: text for each id; ids without one stay unlabeled.
         opacity: of the paint, 0 to 1.
 
     Returns:
@@ -41,42 +41,42 @@ def draw_instances(
     """
     canvas = image.copy()
     palette = instance_palette()[:, ::-1].tolist()
-    centres = {}
+    centers = {}
     for instance_id, mask in masks.items():
         inside = np.ascontiguousarray(np.asarray(mask) != 0, dtype=np.uint8)
         left, top, width, height = cv2.boundingRect(inside)
         if width:
             box = (slice(top, top + height), slice(left, left + width))
             _paint(canvas[box], inside[box], palette[1 + (instance_id - 1) % 254], opacity)
-            x, y = _centre(inside[box])
-            centres[instance_id] = (left + x, top + y)
+            x, y = _center(inside[box])
+            centers[instance_id] = (left + x, top + y)
     for instance_id, text in (captions or {}).items():
-        if instance_id in centres:
-            write_text(canvas, text, centres[instance_id], centred=True)
+        if instance_id in centers:
+            draw_text(canvas, text, centers[instance_id], centered=True)
     return canvas
 
 
-def _paint(canvas: np.ndarray, inside: np.ndarray, colour: Sequence[int], opacity: float) -> None:
+def _paint(canvas: np.ndarray, inside: np.ndarray, color: Sequence[int], opacity: float) -> None:
     paint = np.empty_like(canvas)
-    paint[:] = colour
+    paint[:] = color
     cv2.copyTo(cv2.addWeighted(canvas, 1 - opacity, paint, opacity, 0), inside, canvas)
     outline, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     for points in outline:
-        canvas[points[:, 0, 1], points[:, 0, 0]] = colour
+        canvas[points[:, 0, 1], points[:, 0, 0]] = color
 
 
-def _centre(inside: np.ndarray) -> tuple[int, int]:
+def _center(inside: np.ndarray) -> tuple[int, int]:
     """Mean x and y of the set pixels."""
     moments = cv2.moments(inside, binaryImage=True)
     return int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])
 
 
-def write_text(canvas: np.ndarray, text: str, position: tuple[int, int], *, centred: bool = False) -> None:
-    """Write white text with a dark rim into ``canvas`` at (x, y) of its baseline's start, or of its centre."""
+def draw_text(canvas: np.ndarray, text: str, position: tuple[int, int], *, centered: bool = False) -> None:
+    """Write white text with a dark rim into ``canvas`` at (x, y) of its baseline's start, or of its center."""
     scale = max(0.35, min(canvas.shape[:2]) / 900)
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     x, y = position
-    if centred:
+    if centered:
         x, y = x - width // 2, y + height // 2
     x = int(np.clip(x, 0, max(0, canvas.shape[1] - width)))
     y = int(np.clip(y, height, canvas.shape[0] - 1))

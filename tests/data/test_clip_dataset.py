@@ -9,8 +9,8 @@ import torch
 from tiny_datasets import custom_config, make_stills, make_videos
 from torch.utils.data import DataLoader
 
-from stemseg.data.build import build_training_dataset, training_category_names
-from stemseg.data.collate import collate_clips
+from stemseg.data.dataset import build_training_dataset, training_category_names
+from stemseg.data.preprocessing import collate_clips
 from stemseg.utils.errors import ConfigError, DataError
 
 

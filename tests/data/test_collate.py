@@ -1,6 +1,6 @@
 import torch
 
-from stemseg.data.collate import collate_clips
+from stemseg.data.preprocessing import collate_clips
 from stemseg.structures.clip import Clip, ClipTargets
 
 

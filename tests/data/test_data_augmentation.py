@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 from tiny_datasets import random_masks
 
+from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter, warp_frame
-from stemseg.data.id_maps import pack_masks
-from stemseg.data.raw_clip import Frame, RawClip
 
 RANGES = AugmentationRange(perspective=0.08, translation=0.1, rotation=12)
 
@@ -14,7 +13,7 @@ def make_frame(height=48, width=64, seed=0):
     rng = np.random.default_rng(seed)
     masks = random_masks(rng, 4, height, width)
     image = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (0, 0), 2)
-    return Frame(image, pack_masks(enumerate(masks[:3]), height, width), masks[3]), masks
+    return AnnotatedFrame(image, pack_masks(enumerate(masks[:3]), height, width), masks[3]), masks
 
 
 def test_everything_is_warped_by_one_transform():
@@ -39,7 +38,7 @@ def test_the_image_moves_with_its_instances():
     height, width = 60, 80
     mask = np.zeros((height, width), np.uint8)
     mask[15:45, 20:60] = 1
-    frame = Frame(np.repeat(mask[..., None] * 255, 3, axis=2), pack_masks([(0, mask)], height, width))
+    frame = AnnotatedFrame(np.repeat(mask[..., None] * 255, 3, axis=2), pack_masks([(0, mask)], height, width))
     augmenter, rng = FrameAugmenter(RANGES), np.random.default_rng(0)
     for _ in range(10):
         warped = warp_frame(frame, augmenter.sample_homography(height, width, rng))
@@ -81,8 +80,8 @@ def test_ranges_are_kept():
     for _ in range(400):
         matrix = augmenter.sample_homography(100, 200, rng)
         angles.append(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
-        centre = matrix @ (100, 50, 1)
-        shifts.append(centre[:2] / centre[2] - (100, 50))
+        center = matrix @ (100, 50, 1)
+        shifts.append(center[:2] / center[2] - (100, 50))
     assert np.abs(angles).max() == pytest.approx(12, abs=0.5)
     np.testing.assert_allclose(np.abs(shifts).max(axis=0), (20, 10), atol=1)
 
@@ -98,7 +97,7 @@ def test_perspective_alone_looks_at_a_part_of_the_image():
 def test_flipping_mirrors_every_part():
     frame, _ = make_frame()
     warped = warp_frame(frame, np.array([[1, 0, 30], [0, 1, 0], [0, 0, 1]], dtype=float))
-    flipped = RawClip([warped], (1, 1, 1), "clip").flipped().frames[0]
+    flipped = AnnotatedClip([warped], (1, 1, 1), "clip").flipped().frames[0]
     np.testing.assert_array_equal(flipped.valid, warped.valid[:, ::-1])
     np.testing.assert_array_equal(flipped.ignore, warped.ignore[:, ::-1])
     np.testing.assert_array_equal(flipped.image, warped.image[:, ::-1])
@@ -106,14 +105,14 @@ def test_flipping_mirrors_every_part():
 
 
 def test_brightness_stays_in_its_range_and_blur_is_optional():
-    grey = np.full((32, 32, 3), 128, dtype=np.uint8)
+    gray = np.full((32, 32, 3), 128, dtype=np.uint8)
     augmenter = FrameAugmenter(AugmentationRange(perspective=0, translation=0, rotation=0, blur_probability=0.0))
     rng = np.random.default_rng(0)
-    levels = [int(augmenter.change_colours(grey, rng).max()) for _ in range(200)]
+    levels = [int(augmenter.change_colors(gray, rng).max()) for _ in range(200)]
     assert 128 - 40 <= min(levels) < 100 and 155 < max(levels) <= 128 + 40 + 1
-    edge = grey.copy()
+    edge = gray.copy()
     edge[:, 16:] = 0
-    sharp = {len(np.unique(augmenter.change_colours(edge, rng)[5, :, 2])) for _ in range(30)}
+    sharp = {len(np.unique(augmenter.change_colors(edge, rng)[5, :, 2])) for _ in range(30)}
     assert max(sharp) <= 2
     blurred = FrameAugmenter(AugmentationRange(perspective=0, translation=0, rotation=0, blur_probability=0.5))
-    assert max(len(np.unique(blurred.change_colours(edge, rng)[5, :, 2])) for _ in range(30)) > 3
+    assert max(len(np.unique(blurred.change_colors(edge, rng)[5, :, 2])) for _ in range(30)) > 3

@@ -6,8 +6,8 @@ import torch
 from tiny_datasets import random_masks
 from torch.nn import functional
 
-from stemseg.data import masks as masks_module
-from stemseg.data.masks import decode_mask, mask_box, resize_mask_into
+from stemseg.data import images as masks_module
+from stemseg.data.images import decode_mask, mask_box, resize_mask_into
 from stemseg.structures.rle import encode_rle
 from stemseg.utils.errors import DataError
 

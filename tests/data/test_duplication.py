@@ -1,8 +1,7 @@
 import numpy as np
 
-from stemseg.data.duplication import duplicate_instance
-from stemseg.data.id_maps import pack_masks
-from stemseg.data.raw_clip import Frame, RawClip
+from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
+from stemseg.data.video_clips import duplicate_instance
 
 HEIGHT, WIDTH = 60, 100
 
@@ -15,8 +14,8 @@ def make_clip(boxes, ignore=False):
         mask[top:bottom, left:right] = rng.random((bottom - top, right - left)) < 0.8
         mask[top, left] = mask[bottom - 1, right - 1] = 1
         image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        frames.append(Frame(image, pack_masks([(0, mask)], HEIGHT, WIDTH), 1 - mask if ignore else None))
-    return RawClip(frames, (7,), "clip")
+        frames.append(AnnotatedFrame(image, pack_masks([(0, mask)], HEIGHT, WIDTH), 1 - mask if ignore else None))
+    return AnnotatedClip(frames, (7,), "clip")
 
 
 def test_the_copy_shows_the_instance_and_the_original_gives_way():
@@ -72,8 +71,8 @@ def test_at_one_border_the_copy_goes_the_other_way():
 
 def test_frames_without_the_instance_stay_as_they_are():
     clip = make_clip([(20, 40, 40, 60)])
-    empty = Frame(clip.frames[0].image, pack_masks([], HEIGHT, WIDTH))
-    changed = duplicate_instance(RawClip([clip.frames[0], empty], (7,), "clip"), np.random.default_rng(0))
+    empty = AnnotatedFrame(clip.frames[0].image, pack_masks([], HEIGHT, WIDTH))
+    changed = duplicate_instance(AnnotatedClip([clip.frames[0], empty], (7,), "clip"), np.random.default_rng(0))
     np.testing.assert_array_equal(changed.frames[1].image, empty.image)
     assert not changed.frames[1].ids.foreground().any()
-    assert duplicate_instance(RawClip([empty], (7,), "clip"), np.random.default_rng(0)).category_ids == (7,)
+    assert duplicate_instance(AnnotatedClip([empty], (7,), "clip"), np.random.default_rng(0)).category_ids == (7,)

@@ -1,7 +1,7 @@
 import numpy as np
 from tiny_datasets import random_masks
 
-from stemseg.data.id_maps import pack_masks
+from stemseg.data.annotated_frame import pack_masks
 
 
 def test_packing_loses_no_pixel_of_overlapping_instances():

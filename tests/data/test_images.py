@@ -17,7 +17,7 @@ def test_pixels_come_back_as_stored(tmp_path, image):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", expected_size=(64, 96)), image)
 
 
-def test_grey_images_have_three_channels(tmp_path, image):
+def test_gray_images_have_three_channels(tmp_path, image):
     cv2.imwrite(str(tmp_path / "a.png"), image[..., 0])
     assert read_image(tmp_path / "a.png").shape == (64, 96, 3)
 

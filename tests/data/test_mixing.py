@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stemseg.data.mixing import MixSchedule, share_out
+from stemseg.data.dataset import MixSchedule, share_out
 
 
 def test_shares_are_exact():

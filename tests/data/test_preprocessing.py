@@ -24,11 +24,11 @@ def test_resize_dims_and_padding_are_the_published_ones():
         assert padded_dims(new_height, new_width) == (new_height + pad_bottom, new_width + pad_right)
 
 
-def test_image_is_resized_and_normalised_as_published(golden):
+def test_image_is_resized_and_normalized_as_published(golden):
     preprocessor = ImagePreprocessor(min_dim=60, max_dim=107, mean=MEAN, std=(1, 1, 1))
     frame = preprocessor(golden["image_bgr"])
     expected = golden["loader_output(MIN60,MAX107)"]
-    # source positions are computed in single precision there: a thousandth of a grey level
+    # source positions are computed in single precision there: a thousandth of a gray level
     np.testing.assert_allclose(frame.numpy(), expected, atol=2e-3)
     assert pad_to_multiple(frame[None, None]).shape == tuple(golden["image_list_shape"])
 
@@ -42,7 +42,7 @@ def test_unit_scale_and_rgb_follow_the_published_order_of_operations(golden):
     np.testing.assert_allclose(preprocessor(golden["image_bgr"]).numpy(), golden["norm_rgb_unit"][0], atol=1e-6)
 
 
-def test_pixels_outside_the_image_are_zero_after_normalisation():
+def test_pixels_outside_the_image_are_zero_after_normalization():
     image = np.full((20, 20, 3), 200, dtype=np.uint8)
     valid = np.ones((20, 20), dtype=np.uint8)
     valid[:, 10:] = 0
@@ -54,7 +54,7 @@ def test_pixels_outside_the_image_are_zero_after_normalisation():
 
 
 @pytest.mark.parametrize("options", [{}, {"bgr_input": False}, {"unit_scale": True}])
-def test_restore_undoes_the_normalisation(options):
+def test_restore_undoes_the_normalization(options):
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     preprocessor = ImagePreprocessor(min_dim=16, max_dim=24, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), **options)
     assert (preprocessor.restore(preprocessor(image)[None])[0] == image).all()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stemseg.config import load_config
-from stemseg.data.build import build_training_dataset
+from stemseg.data.dataset import build_training_dataset
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the real data in {REAL}")

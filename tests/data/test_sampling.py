@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stemseg.data.sampling import (
+from stemseg.data.frame_sampling import (
     FrameGap,
     Segment,
     SegmentSampler,

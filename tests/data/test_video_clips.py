@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from tiny_datasets import LABELS, custom_config, make_sequence, make_videos
 
-from stemseg.data.build import build_training_dataset
 from stemseg.data.catalog import OpenedVideos
 from stemseg.data.categories import CategoryRule
-from stemseg.data.clip_preparation import prepare_clip
-from stemseg.data.preprocessing import ImagePreprocessor
-from stemseg.data.sampling import FrameGap, frames_with_instances
+from stemseg.data.dataset import build_training_dataset
+from stemseg.data.frame_sampling import FrameGap, frames_with_instances
+from stemseg.data.preprocessing import ImagePreprocessor, prepare_clip
 from stemseg.data.video_clips import VideoChanges, VideoClips
 from stemseg.structures.annotations import VideoAnnotations, save_video_annotations
 from stemseg.structures.rle import decode_rle, encode_rle

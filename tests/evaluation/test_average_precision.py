@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from evaluation_samples import HEIGHT, WIDTH, box, known_answers
 
-from stemseg.evaluation.average_precision import ApReport, evaluate_average_precision
 from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthTrack, GroundTruthVideo
-from stemseg.evaluation.mask_overlap import mask_intersections, video_ious
-from stemseg.evaluation.youtube_vis_files import load_ground_truth, load_results
+from stemseg.evaluation.masks import mask_intersections, video_ious
+from stemseg.evaluation.youtube_vis.average_precision import ApReport, evaluate_average_precision
+from stemseg.evaluation.youtube_vis.files import load_ground_truth, load_results
 from stemseg.structures.rle import decode_rle, encode_rle
 from stemseg.structures.tracks import Track, VideoTracks
 

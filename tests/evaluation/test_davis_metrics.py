@@ -10,7 +10,8 @@ import pytest
 from evaluation_samples import HEIGHT, WIDTH, id_map, known_answers, write_png, write_sequence
 from PIL import Image
 
-from stemseg.evaluation.davis import (
+from stemseg.evaluation.davis.files import open_davis
+from stemseg.evaluation.davis.measures import (
     SEMI_SUPERVISED,
     UNSUPERVISED,
     DavisProtocol,
@@ -18,8 +19,7 @@ from stemseg.evaluation.davis import (
     evaluate_davis,
     statistics,
 )
-from stemseg.evaluation.davis_files import open_davis
-from stemseg.evaluation.id_map_sources import PaintedIdMaps, PngIdMaps
+from stemseg.evaluation.masks import PaintedIdMaps, PngIdMaps
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
 from stemseg.structures.rle import encode_rle
 from stemseg.utils.errors import DataError

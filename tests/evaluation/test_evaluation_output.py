@@ -11,18 +11,16 @@ import pytest
 from evaluation_samples import HEIGHT, WIDTH, box, id_map, write_sequence
 
 from stemseg.evaluation.charts import bar_chart, line_chart
-from stemseg.evaluation.davis import UNSUPERVISED, evaluate_davis
-from stemseg.evaluation.davis_files import open_davis
-from stemseg.evaluation.failures import worst_mots_tracks, worst_objects, worst_tracks
-from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthTrack, GroundTruthVideo
-from stemseg.evaluation.mots import MotsPair
-from stemseg.evaluation.mots_files import MotsObject, MotsSequence
-from stemseg.evaluation.parallel import run_jobs
-from stemseg.evaluation.sequence_lists import read_sequence_names
-from stemseg.evaluation.tables import MetricTable
-from stemseg.evaluation.worst_cases import draw_worst_cases
+from stemseg.evaluation.davis.files import open_davis
+from stemseg.evaluation.davis.measures import UNSUPERVISED, evaluate_davis
+from stemseg.evaluation.failure_cases import worst_mots_tracks, worst_objects, worst_tracks
+from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthTrack, GroundTruthVideo, read_sequence_names
+from stemseg.evaluation.kitti_mots.files import MotsObject, MotsSequence
+from stemseg.evaluation.kitti_mots.measures import MotsPair
+from stemseg.evaluation.report import MetricTable, draw_worst_cases
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import DataError
+from stemseg.utils.parallel import run_jobs
 
 LEFT, RIGHT = box(2, 2, 10, 10), box(25, 2, 10, 10)
 

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from evaluation_samples import HEIGHT, WIDTH, box, known_answers
 
-from stemseg.evaluation.clear_mots import ClassFrame, ClearCounts, count_matches
-from stemseg.evaluation.ground_truth import ground_truth_from_annotations
-from stemseg.evaluation.hota import HotaSums, sum_hota
-from stemseg.evaluation.mots import MOTS_COLUMNS, LoadedPair, MotsPair, MotsReport, class_frames, evaluate_mots
-from stemseg.evaluation.mots_files import (
+from stemseg.evaluation.ground_truth import ground_truth_from_annotations, read_sequence_names
+from stemseg.evaluation.kitti_mots.clear_mots import ClassFrame, ClearCounts, count_matches
+from stemseg.evaluation.kitti_mots.files import (
     MotsObject,
     MotsSequence,
     mots_from_ground_truth,
@@ -23,8 +21,16 @@ from stemseg.evaluation.mots_files import (
     read_mots_pngs,
     read_mots_txt,
 )
-from stemseg.evaluation.mots_pairs import open_mots
-from stemseg.evaluation.sequence_lists import read_sequence_names
+from stemseg.evaluation.kitti_mots.hota import HotaSums, sum_hota
+from stemseg.evaluation.kitti_mots.measures import (
+    MOTS_COLUMNS,
+    LoadedPair,
+    MotsPair,
+    MotsReport,
+    class_frames,
+    evaluate_mots,
+    open_mots,
+)
 from stemseg.evaluation.video_tracks import evaluate_mots_tracks
 from stemseg.structures.annotations import VideoAnnotations, VideoSequence, save_video_annotations
 from stemseg.structures.rle import decode_rle, encode_rle

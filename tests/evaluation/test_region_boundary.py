@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stemseg.evaluation.region_boundary import pair_scores
+from stemseg.evaluation.davis.region_boundary import pair_scores
 
 
 def _naive_boundary(mask):

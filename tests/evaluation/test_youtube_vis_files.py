@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from evaluation_samples import HEIGHT, WIDTH, box, rle, write_json
 
-from stemseg.evaluation.average_precision import evaluate_average_precision
 from stemseg.evaluation.ground_truth import GroundTruth
-from stemseg.evaluation.youtube_vis_files import load_ground_truth, load_results
+from stemseg.evaluation.youtube_vis.average_precision import evaluate_average_precision
+from stemseg.evaluation.youtube_vis.files import load_ground_truth, load_results
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
 from stemseg.structures.rle import rle_run_lengths
 from stemseg.utils.errors import DataError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stemseg.inference.association import _joint_histogram, label_ious, match_instances
+from stemseg.inference.chaining import _joint_histogram, label_ious, match_instances
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES = json.loads((GOLDEN / "association_meta.json").read_text())

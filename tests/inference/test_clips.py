@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stemseg.inference.clips import ClipFrames, ClipSchedule
+from stemseg.inference.clip_schedule import ClipFrames, ClipSchedule
 from stemseg.utils.errors import ConfigError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

@@ -70,7 +70,7 @@ def test_compat_mode_equals_the_published_clustering(case: str) -> None:
     labels = torch.where(clusters.labels >= 0, clusters.labels + CASES[case]["label_start"], -1)
     np.testing.assert_array_equal(labels.numpy(), np.load(GOLDEN / "clustering.npz")[f"{case}|labels"])
     if clusters.num_instances:
-        np.testing.assert_allclose(clusters.centres.numpy(), CASES[case]["instance_centers"], atol=1e-6)
+        np.testing.assert_allclose(clusters.centers.numpy(), CASES[case]["instance_centers"], atol=1e-6)
         np.testing.assert_allclose(clusters.bandwidths.rsqrt().numpy(), CASES[case]["instance_stds"], rtol=1e-5)
 
 
@@ -92,7 +92,7 @@ def test_no_points_give_no_instances() -> None:
     clusters = _clustering("xyff_5", compat=False)(torch.zeros(4, 0), torch.zeros(4, 0), torch.zeros(0))
     assert clusters.num_instances == 0
     assert clusters.labels.shape == (0,)
-    assert clusters.centres.shape == (0, 4)
+    assert clusters.centers.shape == (0, 4)
 
 
 def test_half_precision_input_is_clustered_in_single_precision() -> None:
@@ -107,7 +107,7 @@ def test_the_size_of_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> 
     torch.testing.assert_close(_clustering("xyt_8", compat=False)(*_points("xyt_8")).labels, expected)
 
 
-def test_an_instance_holds_at_least_its_centre() -> None:
+def test_an_instance_holds_at_least_its_center() -> None:
     options = {"min_seediness": 0.8, "primary_threshold": 1.0, "secondary_threshold": 1.0, "max_instances": 20}
     points = torch.tensor([[0.0, 1.0, 2.0]]), torch.ones(1, 3), torch.tensor([0.9, 0.95, 0.1])
     assert SequentialClustering(**options)(*points).labels.tolist() == [1, 0, -1]

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from stemseg.config import Config, load_config
 from stemseg.inference.chaining import Chainer, ClipLabels
-from stemseg.inference.clips import ClipSchedule
+from stemseg.inference.clip_schedule import ClipSchedule
 from stemseg.inference.clustering import SequentialClustering
-from stemseg.inference.engine import InferenceEngine, build_engine
-from stemseg.inference.track_store import TrackStore
+from stemseg.inference.online_engine import InferenceEngine, build_engine
+from stemseg.inference.tracks import TrackStore
 
 CPU = torch.device("cpu")
 SEMANTIC = ["MODEL.USE_SEMSEG_HEAD=true", "INPUT.NUM_CLASSES=4", "CLUSTERING.MIN_SEEDINESS_PROB=0.5"]

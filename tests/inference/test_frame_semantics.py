@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stemseg.inference.frame_semantics import FrameAverages, SemanticRule
+from stemseg.inference.semantics import FrameAverages, SemanticRule
 from stemseg.structures.network_output import NetworkOutput
 
 

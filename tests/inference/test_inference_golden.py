@@ -15,12 +15,11 @@ from torch import Tensor
 
 from stemseg.config import Config, load_config
 from stemseg.data.preprocessing import build_preprocessor, pad_to_multiple
-from stemseg.inference.clip_points import ClipMaps
-from stemseg.inference.engine import build_engine
-from stemseg.inference.segmenter import DATA_SECTIONS
-from stemseg.inference.track_results import collect_tracks
-from stemseg.inference.track_store import TrackStore
-from stemseg.modeling.embedding.gaussian import bandwidth
+from stemseg.inference.clustering import ClipMaps
+from stemseg.inference.online_engine import build_engine
+from stemseg.inference.tracks import TrackStore, collect_tracks
+from stemseg.inference.video_segmenter import DATA_SECTIONS
+from stemseg.modeling.embedding import bandwidth
 from stemseg.modeling.network import Network, build_network
 from stemseg.structures.rle import decode_rle
 from stemseg.structures.tracks import VideoTracks

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from stemseg.config import load_config
-from stemseg.inference import job as job_module
 from stemseg.inference import main as inference_main
+from stemseg.inference import runner as job_module
+from stemseg.inference.arguments import load_run_config, output_directory, parse_arguments
 from stemseg.inference.frame_sources import FrameSource, open_path
 from stemseg.inference.inputs import build_track_filters
-from stemseg.inference.job import share_of
-from stemseg.inference.options import load_run_config, output_directory, parse_options
-from stemseg.inference.segmenter import VideoSegmenter, segment_video
+from stemseg.inference.runner import share_of
+from stemseg.inference.video_segmenter import VideoSegmenter, segment_video
 from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import load_model_weights
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
@@ -207,7 +207,7 @@ def test_flags_change_the_configuration(workspace: Path) -> None:
     checkpoint = str(workspace / "model" / "000001.pth")
     flags = ["--dataset", "custom", "--max_dim", "192", "-fo", "3", "-st", "0.4", "-msp", "0.7", "--max_tracks", "5"]
     flags += ["--resize_embeddings", "--amp", "bf16"]
-    options = parse_options([checkpoint, *flags, "--set", "CLUSTERING.MAX_INSTANCES=7"])
+    options = parse_arguments([checkpoint, *flags, "--set", "CLUSTERING.MAX_INSTANCES=7"])
     cfg = load_run_config(options)
     assert (cfg.INPUT.MIN_DIM, cfg.INPUT.MAX_DIM) == (128, 192)  # the configured ratio
     assert (cfg.DATA.CUSTOM.INFERENCE_FRAME_OVERLAP, cfg.DATA.CUSTOM.MAX_INFERENCE_TRACKS) == (3, 5)
@@ -219,7 +219,7 @@ def test_flags_change_the_configuration(workspace: Path) -> None:
 def test_a_checkpoint_alone_takes_the_configuration_of_the_dataset(tmp_path: Path) -> None:
     shutil.copy(__file__, tmp_path / "weights.pth")
     for dataset, classes in (("davis", 2), ("ytvis", 41), ("ytvis21", 41), ("kittimots", 3)):
-        options = parse_options([str(tmp_path / "weights.pth"), "-d", dataset])
+        options = parse_arguments([str(tmp_path / "weights.pth"), "-d", dataset])
         cfg = load_run_config(options)
         assert classes == cfg.INPUT.NUM_CLASSES
 
@@ -236,7 +236,7 @@ def test_an_overlap_of_a_whole_clip_is_refused(workspace: Path, capsys: pytest.C
 
 
 def test_too_many_tracks_for_a_palette_are_refused_before_the_work(workspace: Path) -> None:
-    options = parse_options([str(workspace / "model" / "000001.pth"), "--input", "x", "--max_tracks", "300"])
+    options = parse_arguments([str(workspace / "model" / "000001.pth"), "--input", "x", "--max_tracks", "300"])
     with pytest.raises(ConfigError, match="--max_tracks 255"):
         inference_main.build_writers(load_run_config(options), None, workspace)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from stemseg.inference.masks import MaskResizer
+from stemseg.inference.mask_resizer import MaskResizer
 from stemseg.structures.rle import decode_rle
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stemseg.inference.prefetch import map_ahead
+from stemseg.utils.parallel import map_ahead
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 4])

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from stemseg.inference.chaining import ChainedClip
-from stemseg.inference.track_store import TrackStore
+from stemseg.inference.tracks import TrackStore
 
 
 def _store() -> TrackStore:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from stemseg.inference.voting import class_votes, label_weights
+from stemseg.inference.semantics import class_votes, label_weights
 
 
 @pytest.mark.parametrize("scale", [1, 4])

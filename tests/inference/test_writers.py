@@ -13,9 +13,8 @@ from golden_weights import GOLDEN_DIR, det, load_golden
 from PIL import Image
 
 from stemseg.inference.chaining import ChainedClip
-from stemseg.inference.track_results import collect_tracks
-from stemseg.inference.track_store import TrackStore
-from stemseg.inference.voting import class_votes
+from stemseg.inference.semantics import class_votes
+from stemseg.inference.tracks import TrackStore, collect_tracks
 from stemseg.inference.writers.davis import DavisWriter
 from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from golden_weights import det, fill_state_dict, load_golden, relative_difference
 
-from stemseg.modeling.embedding.appearance import AppearanceDecoder, mix_appearance
-from stemseg.modeling.embedding.coordinates import add_coordinates
-from stemseg.modeling.embedding.spread import appearance_spread
+from stemseg.modeling.decoders.appearance import AppearanceDecoder
+from stemseg.modeling.embedding import add_coordinates, mix_appearance
+from stemseg.modeling.losses.appearance_loss import appearance_spread
 from stemseg.structures.network_output import FeaturePyramid
 
 

@@ -184,11 +184,11 @@ def coco(root):
         "categories": [{"id": i, "name": name} for i, name in COCO_CLASSES.items()],
     }
     write_json(root / "annotations/instances_train2017.json", content)
-    rasterised = [_rasterise(polygons), _rasterise([[30, 1, 38, 1, 38, 20, 30, 20]]), ragged & ~crowd]
-    return np.stack(rasterised), crowd
+    rasterized = [_rasterize(polygons), _rasterize([[30, 1, 38, 1, 38, 20, 30, 20]]), ragged & ~crowd]
+    return np.stack(rasterized), crowd
 
 
-def _rasterise(polygons):
+def _rasterize(polygons):
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, HEIGHT, WIDTH))) > 0
 
 
@@ -221,7 +221,7 @@ MAPILLARY_LABELS = [
 
 
 def mapillary(root, form="instances"):
-    """A large and a small image. Returns {name: map of 256 x label + instance}; label 2 is a person, 3 unlabelled."""
+    """A large and a small image. Returns {name: map of 256 x label + instance}; label 2 is a person, 3 unlabeled."""
     truth = {}
     write_json(root / "config.json", {"labels": MAPILLARY_LABELS})
     for part, name, height, width in (("training", "big", 60, 80), ("validation", "small", 20, 26)):
@@ -237,11 +237,11 @@ def mapillary(root, form="instances"):
 
 
 def _write_panoptic(folder, name, ids):
-    """Segment ids of more than 16 bits; unlabelled pixels are 0, and the second person is a crowd."""
+    """Segment ids of more than 16 bits; unlabeled pixels are 0, and the second person is a crowd."""
     segment_ids = np.where(ids == 3 * 256, 0, ids + 70000)
-    colours = np.stack([segment_ids % 256, segment_ids // 256 % 256, segment_ids // 65536], axis=2).astype(np.uint8)
+    colors = np.stack([segment_ids % 256, segment_ids // 256 % 256, segment_ids // 65536], axis=2).astype(np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(colours).save(folder / f"{name}.png")
+    Image.fromarray(colors).save(folder / f"{name}.png")
     segments = [
         {"id": int(v) + 70000, "category_id": int(v) // 256 + 1, "iscrowd": int(v == 2 * 256 + 2)}
         for v in np.unique(ids) if v != 3 * 256

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from scripts import ablation
-from scripts.ablations.measure import RunFigures, identity_figures, read_training_log
-from scripts.ablations.report import difference_rows, markdown_table, table_rows, text_table, to_json
-from scripts.ablations.variants import VARIANTS, schedule_overrides
+from scripts.experiments.appearance_flow import main as ablation
+from scripts.experiments.appearance_flow.measure import RunFigures, identity_figures, read_training_log
+from scripts.experiments.appearance_flow.report import difference_rows, markdown_table, table_rows, text_table, to_json
+from scripts.experiments.appearance_flow.variants import VARIANTS, schedule_overrides
 from stemseg.config import load_config
 from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthTrack, GroundTruthVideo
 from stemseg.structures.rle import encode_rle
@@ -103,7 +103,7 @@ def test_differences_are_paired_by_seed_and_have_their_standard_error():
     assert [row[0] for row in rows] == ["flow"]  # the last has no seed in common
     cells = dict(zip(head, rows[0], strict=True))
     assert (cells["pairs"], cells["AP"], cells["kept"]) == ("2", "+20.0 ± 10.0", "+0.0 ± 0.0")
-    assert cells["told apart"] == "-"
+    assert cells["re-identified"] == "-"
 
 
 def test_tables_are_aligned_and_markdown_is_one():
@@ -141,7 +141,7 @@ def test_the_command_runs_resumes_and_refuses_other_settings(tmp_path, capsys):
     assert "mine" in capsys.readouterr().out
     content = json.loads((tmp_path / "ablation.json").read_text())
     assert content["mine"]["runs"]["0"]["bits_per_dimension"] is not None
-    assert content["mine"]["runs"]["0"].keys() >= {"told_apart", "mask_pull", "flow_pull"}
+    assert content["mine"]["runs"]["0"].keys() >= {"reidentified", "mask_alignment", "flow_alignment"}
     assert "conditional with MODEL.OFFSET.N_BITS=4" in (tmp_path / "ablation.md").read_text()
 
     log = tmp_path / "runs" / "mine" / "seed_0" / "training.log"

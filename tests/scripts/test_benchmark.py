@@ -7,9 +7,9 @@ import torch
 
 from scripts import benchmark
 from scripts.benchmarks import naive
+from scripts.benchmarks.clips import MapSize, as_output, disc_masks, disc_targets, trained_maps, untrained_maps
 from scripts.benchmarks.clustering import label_video, label_video_naively, make_video
-from scripts.benchmarks.made_up_clips import MapSize, as_output, disc_masks, disc_targets, trained_maps, untrained_maps
-from stemseg.modeling.losses.embedding_criterion import EmbeddingCriterion
+from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion
 from stemseg.structures.embedding_dims import parse_dim_mode
 
 SIZE = MapSize(4, 24, 40)

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from tiny_datasets import custom_config, make_sequence, make_videos
 
-from scripts.benchmark_data import MEAN, benchmark_loading, best_time, draw_masks
-from scripts.data_benchmark.straightforward import load_video_clip
-from stemseg.data.build import build_training_dataset
+from scripts.benchmarks.loading import MEAN, benchmark_loading, best_time, draw_masks
+from scripts.benchmarks.naive_loading import load_video_clip
+from stemseg.data.dataset import build_training_dataset
 from stemseg.structures.rle import decode_rle
 
 

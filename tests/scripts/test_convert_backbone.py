@@ -10,11 +10,10 @@ import torch
 import yaml
 from torch import nn
 
-from scripts.backbones.names import find_family, rename
-from scripts.backbones.recipe import choose_recipe
 from scripts.convert_backbone import main
 from stemseg.config import load_config
-from stemseg.modeling.backbone.backbone import build_backbone
+from stemseg.modeling.backbone.build import build_backbone
+from stemseg.modeling.backbone.convert import choose_recipe, find_family, rename
 from stemseg.modeling.weights import load_pretrained_backbone
 
 
@@ -46,7 +45,7 @@ def _remove_weights(tmp_path):
         path.unlink()
 
 
-def randomise(module, seed=0):
+def randomize(module, seed=0):
     """Random parameters and norm statistics of a size that keeps features finite, running_var far from 1."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in module.state_dict().items():
@@ -56,10 +55,10 @@ def randomise(module, seed=0):
 
 
 def random_model(builder, **arguments):
-    """A model with random weights; building it on the meta device leaves its own initialisation out."""
+    """A model with random weights; building it on the meta device leaves its own initialization out."""
     with torch.device("meta"):
         model = builder(weights=None, **arguments)
-    return randomise(model.to_empty(device="cpu"))
+    return randomize(model.to_empty(device="cpu"))
 
 
 def random_value(name, shape, generator):
@@ -79,14 +78,14 @@ def converted(source, tmp_path, *flags):
     values = yaml.safe_load(output.with_suffix(".yaml").read_text())
     assert values["MODEL"]["BACKBONE"]["PRETRAINED_WEIGHTS"] == "out.pth"
     cfg = load_config(output.with_suffix(".yaml"))
-    with torch.device("meta"):  # takes the file's tensors as they are, without a second's initialisation
+    with torch.device("meta"):  # takes the file's tensors as they are, without a second's initialization
         backbone = build_backbone(cfg).eval()
     backbone.load_state_dict(torch.load(output, weights_only=True), strict=True, assign=True)
     return backbone, cfg
 
 
 def inputs(cfg):
-    """An image as the source's network takes it (R, G, B, normalised as torchvision does), and as ours does."""
+    """An image as the source's network takes it (R, G, B, normalized as torchvision does), and as ours does."""
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.float32)  # B, G, R
     mean, std = (np.array(v, dtype=np.float32) for v in (cfg.INPUT.IMAGE_MEAN, cfg.INPUT.IMAGE_STD))
     ours = ((image / 255 if cfg.INPUT.NORMALIZE_TO_UNIT_SCALE else image) - mean) / std
@@ -130,7 +129,7 @@ def test_torchvision_mask_rcnn(torchvision_models, tmp_path, version):
     theirs = builder(weights=None, weights_backbone=None, num_classes=2).backbone
     if version == "frozen":  # as COCO_V1: no epsilon
         replace_norms(theirs.body, lambda channels: FrozenBatchNorm2d(channels, eps=0.0))
-    randomise(theirs)
+    randomize(theirs)
     torch.save({f"backbone.{k}": v for k, v in theirs.state_dict().items()}, tmp_path / "in.pth")
     ours, cfg = converted(tmp_path / "in.pth", tmp_path)
     x, y = inputs(cfg)
@@ -170,7 +169,7 @@ def test_torchvision_weights_by_name(torchvision_models, tmp_path, monkeypatch, 
 @pytest.fixture(scope="module")
 def backbone_state():
     """A random R-50-FPN under our names."""
-    return randomise(build_backbone(load_config(overrides=["MODEL.BACKBONE.TYPE=R-50-FPN"]))).state_dict()
+    return randomize(build_backbone(load_config(overrides=["MODEL.BACKBONE.TYPE=R-50-FPN"]))).state_dict()
 
 
 def caffe2_name(name):

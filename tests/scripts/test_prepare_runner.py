@@ -5,8 +5,8 @@ import json
 import official_trees as trees
 import pytest
 
-from scripts.prepare.plan import Job, Plan, split_plan
 from scripts.prepare_dataset import main
+from stemseg.data.prepare.plan import ConversionJob, Plan, split_plan
 from stemseg.structures.annotations import load_video_annotations
 from stemseg.utils.errors import ConfigError
 
@@ -40,7 +40,7 @@ def test_split_divides_the_training_set(tmp_path):
 
 
 def plan_of(names):
-    return Plan("x_train.json", "videos", {}, [Job(name) for name in names], convert=lambda job: None)
+    return Plan("x_train.json", "videos", {}, [ConversionJob(name) for name in names], convert=lambda job: None)
 
 
 def held_out(names, fraction, seed):

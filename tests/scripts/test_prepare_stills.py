@@ -7,11 +7,11 @@ import numpy as np
 import official_trees as trees
 import pytest
 
-from scripts.prepare import downsampling
-from scripts.prepare.masks import to_counts
 from scripts.prepare_dataset import main
 from stemseg.config import load_config
 from stemseg.data.catalog import CATALOG, open_stills
+from stemseg.data.prepare import mapillary as downsampling
+from stemseg.data.prepare.masks import to_counts
 from stemseg.structures.annotations import load_still_annotations
 from stemseg.structures.rle import decode_rle
 from stemseg.utils.errors import DataError
@@ -137,7 +137,7 @@ def test_mapillary_panoptic_gives_the_same_masks(tmp_path, output, monkeypatch):
         assert image.categories == [1, 3]
         for value, mask in zip([1, 513], masks(image), strict=True):
             assert (mask == (truth[name] == value)).all()
-        assert (ignore_mask(image) == ((truth[name] == 3 * 256) | (truth[name] == 514))).all()  # unlabelled and crowd
+        assert (ignore_mask(image) == ((truth[name] == 3 * 256) | (truth[name] == 514))).all()  # unlabeled and crowd
 
 
 def test_mapillary_takes_sizes_from_an_existing_file_and_keeps_copies(tmp_path, output, monkeypatch):

@@ -4,14 +4,14 @@ import numpy as np
 import official_trees as trees
 import pytest
 
-from scripts.prepare.kitti_mots import SEQUENCES
 from scripts.prepare_dataset import main
 from stemseg.config import load_config
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter
-from stemseg.data.build import build_training_dataset
 from stemseg.data.catalog import CATALOG, open_training_set
 from stemseg.data.categories import load_category_space
-from stemseg.data.sampling import FrameGap, frames_with_instances
+from stemseg.data.dataset import build_training_dataset
+from stemseg.data.frame_sampling import FrameGap, frames_with_instances
+from stemseg.data.prepare.kitti_mots import SEQUENCES
 from stemseg.data.still_clips import StillClips
 from stemseg.data.video_clips import VideoChanges, VideoClips
 

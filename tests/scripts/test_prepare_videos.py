@@ -6,12 +6,12 @@ import numpy as np
 import official_trees as trees
 import pytest
 
-from scripts.prepare.davis import SequenceJob, convert
-from scripts.prepare.kitti_mots import SEQUENCES
 from scripts.prepare_dataset import main
 from stemseg.config import load_config
 from stemseg.data.catalog import CATALOG, open_videos
 from stemseg.data.categories import load_category_space
+from stemseg.data.prepare.davis import DavisSequence, convert
+from stemseg.data.prepare.kitti_mots import SEQUENCES
 from stemseg.structures.annotations import load_still_annotations, load_video_annotations
 from stemseg.structures.rle import decode_rle
 
@@ -119,7 +119,7 @@ def test_davis_names_everything_that_is_wrong_at_once(tmp_path, output, capsys):
     annotations = tmp_path / "Annotations_unsupervised/480p"
     (annotations / "bear/00001.png").unlink()
     trees.write_palette_png(annotations / "two-dogs/00002.png", trees.id_map(0, [1], 10, 12))
-    trees.write_image(annotations / "car/00000.png")  # a colour picture
+    trees.write_image(annotations / "car/00000.png")  # a color picture
     (annotations / "car/00002.png").write_bytes((annotations / "car/00001.png").read_bytes()[:60])
     (tmp_path / "JPEGImages/480p/bear/00002.jpg").unlink()
     fails_with(
@@ -131,7 +131,7 @@ def test_davis_names_everything_that_is_wrong_at_once(tmp_path, output, capsys):
     )  # fmt: skip
 
 
-def test_davis_2016_masks_are_recognised(tmp_path, output, capsys):
+def test_davis_2016_masks_are_recognized(tmp_path, output, capsys):
     truth = trees.davis(tmp_path)
     for t, ids in enumerate(truth["car"]):
         trees.write_palette_png(tmp_path / f"Annotations_unsupervised/480p/car/{t:05d}.png", 255 * (ids > 0))
@@ -265,7 +265,7 @@ def test_real_davis_first_frames():
         Path(i.image_path).parts[0]: i for i in load_still_annotations(real / "json" / f"{root.name}.json").images
     }
     names = sorted(expected)[:6]
-    jobs = [SequenceJob(n, root / "JPEGImages/480p" / n, root / "Annotations/2017" / n) for n in names]
+    jobs = [DavisSequence(n, root / "JPEGImages/480p" / n, root / "Annotations/2017" / n) for n in names]
     for job in jobs:
         sequence, problems, _ = convert(job)
         assert not problems

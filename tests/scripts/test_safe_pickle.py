@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from scripts.backbones.safe_pickle import read_pickle
 from scripts.convert_backbone import main
+from stemseg.modeling.backbone.foreign_files import read_pickle
 from stemseg.utils.errors import CheckpointError
 
 CONTENT = {

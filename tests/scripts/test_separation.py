@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from scripts.ablations.pulls import separation
-from scripts.ablations.separation import told_apart
+from scripts.experiments.appearance_flow.alignment import separation
+from scripts.experiments.appearance_flow.reidentification import reidentified
 
 
 def _pair(codes) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,21 +26,21 @@ def _pair(codes) -> tuple[torch.Tensor, torch.Tensor]:
         ([[0.0, 1.0], [1.2, 2.2]], 0.5),  # both drift, so that the first looks like what the second was
     ],
 )
-def test_what_counts_as_told_apart(codes, expected):
-    assert told_apart(*_pair(codes)) == pytest.approx(expected)
+def test_what_counts_as_reidentified(codes, expected):
+    assert reidentified(*_pair(codes)) == pytest.approx(expected)
 
 
 def test_the_background_and_the_objects_sizes_do_not_matter():
     embedding, masks = _pair([[0.0, 1.0], [0.1, 0.9]])
     embedding += 100 * (masks.sum(dim=0) == 0)
     masks[0, 0, 1:] = 0
-    assert told_apart(embedding, masks) == pytest.approx(1.0)
+    assert reidentified(embedding, masks) == pytest.approx(1.0)
 
 
 def test_single_pixels_count():
     embedding, masks = _pair([[0.0, 1.0], [0.1, 0.9]])
     embedding[0, 1, 0, :2] = 0.8  # 2 of the first object's 8 pixels look like the second
-    assert told_apart(embedding, masks) == pytest.approx((6 / 8 + 1) / 2)
+    assert reidentified(embedding, masks) == pytest.approx((6 / 8 + 1) / 2)
 
 
 def test_separation_compares_means_with_what_varies_within():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from scripts import generate_videos
-from scripts.synthetic import dataset, motion, rendering, scenes, shapes, textures
-from scripts.synthetic.motion import Arena
-from scripts.synthetic.rendering import outline_in_frame, render_frame
-from scripts.synthetic.scenes import Scene, SceneOptions, compose_scene
+from stemseg.data.synthetic import dataset, motion, rendering, scenes, textures
+from stemseg.data.synthetic import scenes as shapes
+from stemseg.data.synthetic.motion import Arena
+from stemseg.data.synthetic.rendering import outline_in_frame, render_frame
+from stemseg.data.synthetic.scenes import Scene, SceneOptions, compose_scene
 from stemseg.structures.annotations import load_video_annotations
 from stemseg.structures.rle import decode_rle
 from stemseg.utils.errors import ConfigError
@@ -125,7 +126,7 @@ def test_patterns_of_a_kind_differ_between_kinds():
     assert all(np.abs(a - b).mean() > 0.1 for i, a in enumerate(patterns) for b in patterns[:i])
 
 
-def test_a_pixel_belongs_to_what_makes_most_of_its_colour(monkeypatch):
+def test_a_pixel_belongs_to_what_makes_most_of_its_color(monkeypatch):
     monkeypatch.setattr(rendering, "_NOISE_STD", 0.0)
     scene = crowded_scene()
     for shown in range(1, 5):  # paint one object white and everything else black
@@ -160,8 +161,8 @@ def test_the_first_object_keeps_every_frame_populated():
 def test_come_and_go_leaves_wholly():
     arena, radius = Arena(48, 80, 30), 12.0
     for seed in range(10):
-        centres = motion.come_and_go(np.random.default_rng(seed), arena, radius).centres
-        beyond = np.maximum(-centres, centres - [80, 48]).max(axis=1)
+        centers = motion.come_and_go(np.random.default_rng(seed), arena, radius).centers
+        beyond = np.maximum(-centers, centers - [80, 48]).max(axis=1)
         assert (beyond > radius).any()
         assert (beyond < 0).any()
 
@@ -170,26 +171,26 @@ def test_encounters_hide_who_is_who():
     arena, outcomes = Arena(96, 160, 20), []
     for seed in range(40):
         first, second = motion.encounter(np.random.default_rng(seed), arena, 30.0)
-        gap = np.linalg.norm(first.centres - second.centres, axis=1)
+        gap = np.linalg.norm(first.centers - second.centers, axis=1)
         assert gap.min() < 1e-9 and gap[0] > 20 and gap[-1] > 20
         np.testing.assert_array_equal(first.scales, second.scales)
-        before, after = ((first.centres - second.centres)[t] for t in (0, -1))
+        before, after = ((first.centers - second.centers)[t] for t in (0, -1))
         outcomes.append(float(before @ after) > 0)
     assert 8 < sum(outcomes) < 32  # some turn back, some cross
 
 
-def test_look_alikes_differ_in_colour_only():
+def test_look_alikes_differ_in_color_only():
     first, second = sorted(crowded_scene(HARD).actors, key=lambda a: a.instance_id)[:2]
     assert first.category_id == second.category_id
     np.testing.assert_array_equal(first.outline, second.outline)
     hsv = [cv2.cvtColor(a.texture, cv2.COLOR_BGR2HSV).astype(int) for a in (first, second)]
     assert np.abs(hsv[0][..., 2] - hsv[1][..., 2]).mean() < 10  # the same pattern of light and dark
-    mean_colours = [a.texture.reshape(-1, 3).mean(axis=0) for a in (first, second)]
-    assert np.linalg.norm(mean_colours[0] - mean_colours[1]) > 30
+    mean_colors = [a.texture.reshape(-1, 3).mean(axis=0) for a in (first, second)]
+    assert np.linalg.norm(mean_colors[0] - mean_colors[1]) > 30
 
 
 @pytest.mark.parametrize("name", shapes.SHAPES)
-def test_outlines_have_equal_area_and_are_centred(name):
+def test_outlines_have_equal_area_and_are_centered(name):
     canvas = np.zeros((400, 400), dtype=np.uint8)
     cv2.fillPoly(canvas, [np.rint(shapes.outline(name) * 80 + 200).astype(np.int32)], 1)
     assert canvas.sum() == pytest.approx(np.pi * 80**2, rel=0.03)

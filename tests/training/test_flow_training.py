@@ -8,19 +8,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from hierarchical_config import RELEASED, small_hierarchical_config
 
-from stemseg.data.collate import collate_clips
-from stemseg.modeling.losses.appearance import appearance_loss
-from stemseg.modeling.losses.targets import downscale_targets
+from stemseg.data.preprocessing import collate_clips
+from stemseg.modeling.losses.appearance_loss import appearance_loss
 from stemseg.modeling.network import build_network
 from stemseg.structures.clip import Clip, ClipTargets
 from stemseg.training.checkpoints import CheckpointStore
 from stemseg.training.interrupts import InterruptListener
-from stemseg.training.objective import Objective, build_objective
-from stemseg.training.optimizer import build_optimizer
-from stemseg.training.run_log import RunLog
-from stemseg.training.schedules import build_schedule
-from stemseg.training.state import TrainingState
-from stemseg.training.step import OptimizationStep, distribute
+from stemseg.training.logger import TrainingLogger
+from stemseg.training.loss import TrainingLoss, build_loss, downscale_targets
+from stemseg.training.main import build_state, build_step
 from stemseg.training.trainer import Trainer, TrainerSettings
 from stemseg.utils.distributed import ProcessInfo
 
@@ -47,28 +43,23 @@ class Clips:
         return Clip(frames, targets, f"clip {index}")
 
 
-def make_objective(*overrides: str) -> Objective:
+def make_loss(*overrides: str) -> TrainingLoss:
     torch.manual_seed(0)
     cfg = small_hierarchical_config(*overrides)
-    return build_objective(cfg, build_network(cfg))
+    return build_loss(cfg, build_network(cfg))
 
 
 def make_trainer(directory: Path, *, iterations: int = 4, stop_at: int | None = None, process=None) -> Trainer:
     cfg, clips, process = small_hierarchical_config(), Clips(stop_at), process or ProcessInfo()
-    objective = make_objective()
-    optimizer = build_optimizer(cfg, objective)
-    state = TrainingState(
-        objective=objective,
-        optimizer=optimizer,
-        schedule=build_schedule(cfg, optimizer),
-        step=OptimizationStep(distribute(objective, process, may_skip_weights=True), optimizer, device=CPU),
-        log=RunLog(None, max_iterations=4, display_interval=1, summary_interval=1),
-    )
+    training_loss = make_loss()
+    log = TrainingLogger(None, max_iterations=4, display_interval=1, summary_interval=1)
+    state = build_state(cfg, training_loss, log, CPU)
     store = CheckpointStore(directory, keep=0)
     if store.newest() is not None:
         state.restore(store.newest())
     return Trainer(
         state=state,
+        step=build_step(cfg, state, process, CPU),
         dataset=clips,
         collate=collate_clips,
         checkpoints=store,
@@ -89,9 +80,9 @@ def changed_keys(before: dict, after: dict) -> set[str]:
     return {key for key in before if not torch.equal(before[key], after[key])}
 
 
-def _decoder_gradients(objective: Objective) -> dict[str, torch.Tensor]:
+def _decoder_gradients(training_loss: TrainingLoss) -> dict[str, torch.Tensor]:
     """Gradient of the appearance decoder's first weight from each loss on its own."""
-    network, batch = objective.network.train(), collate_clips([Clips()[1]])
+    network, batch = training_loss.network.train(), collate_clips([Clips()[1]])
     weight = network.offset_decoder.conv1_add[0].weight
     output, targets = network(batch.frames), [downscale_targets(t) for t in batch.targets]
     losses = {
@@ -102,24 +93,24 @@ def _decoder_gradients(objective: Objective) -> dict[str, torch.Tensor]:
 
 
 def test_both_losses_reach_the_appearance_decoder():
-    gradients = _decoder_gradients(make_objective())
+    gradients = _decoder_gradients(make_loss())
     assert all(torch.isfinite(g).all() and g.abs().sum() > 0 for g in gradients.values())
 
 
 def test_as_released_no_loss_reaches_the_appearance_decoder():
-    gradients = _decoder_gradients(make_objective(*RELEASED))
+    gradients = _decoder_gradients(make_loss(*RELEASED))
     assert all(g is None or not g.any() for g in gradients.values())
 
 
 @pytest.mark.parametrize("full_resolution", ["false", "true"])
 def test_total_is_the_flows_alone_in_the_warm_up_and_joint_afterwards(full_resolution):
-    objective = make_objective("TRAINING.LOSSES.WEIGHT_OFFSET=2", f"TRAINING.LOSS_AT_FULL_RES={full_resolution}")
+    training_loss = make_loss("TRAINING.LOSSES.WEIGHT_OFFSET=2", f"TRAINING.LOSS_AT_FULL_RES={full_resolution}")
     batch = collate_clips([Clips()[1]])
-    objective(batch)  # ActNorm takes its start from here
+    training_loss(batch)  # ActNorm takes its start from here
     totals = []
-    for objective.warming_up in (True, False):
+    for training_loss.warming_up in (True, False):
         torch.manual_seed(3)  # the same noise
-        report = objective(batch)
+        report = training_loss(batch)
         totals.append(report.total.item())
     terms = {name: value.item() for name, value in report.terms.items()}
     flow = 2 * terms["bits_per_dimension"]
@@ -129,7 +120,7 @@ def test_total_is_the_flows_alone_in_the_warm_up_and_joint_afterwards(full_resol
 
 
 def test_warm_up_trains_the_flow_and_nothing_else(tmp_path):
-    start = make_objective().network.state_dict()
+    start = make_loss().network.state_dict()
     assert make_trainer(tmp_path, iterations=3).run()
     trainer = make_trainer(tmp_path / "warm", iterations=WARM_UP_ITERATIONS)
     assert trainer.run()
@@ -159,7 +150,7 @@ def test_several_processes_pass_through_the_warm_up_together(tmp_path):
     mp.spawn(_train_in_process, args=(str(tmp_path),), nprocs=2)
     states = [torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in range(2)]
     assert not changed_keys(*states)
-    start = make_objective().network.state_dict()
+    start = make_loss().network.state_dict()
     warm = checkpoint(tmp_path / "run", WARM_UP_ITERATIONS)
     assert all(key.startswith("offset_head.") for key in changed_keys(start, warm["model"]))
     assert warm["glow_iterations"] == WARM_UP_ITERATIONS * BATCH_SIZE
@@ -173,5 +164,5 @@ def _train_in_process(rank: int, folder: str) -> None:
     for iterations in (WARM_UP_ITERATIONS, WARM_UP_ITERATIONS + 1):  # the second run resumes from the first
         trainer = make_trainer(Path(folder) / "run", iterations=iterations, process=process)
         assert trainer.run()
-    torch.save(trainer._state.objective.network.state_dict(), f"{folder}/{rank}.pth")
+    torch.save(trainer._state.training_loss.network.state_dict(), f"{folder}/{rank}.pth")
     dist.destroy_process_group()

@@ -8,13 +8,13 @@ import torch
 from golden_weights import GOLDEN_DIR, det, fill_state_dict, load_golden, relative_difference
 
 from stemseg.config import load_config
-from stemseg.modeling.losses.semantic import semantic_losses
+from stemseg.modeling.losses.semantic_loss import semantic_losses
 from stemseg.modeling.network import build_network
 from stemseg.structures.clip import ClipBatch, ClipTargets
-from stemseg.training import objective as objective_module
-from stemseg.training.objective import Objective, build_objective, upsample_output
+from stemseg.training import loss as loss_module
+from stemseg.training.loss import TrainingLoss, build_loss, upsample_output
 from stemseg.training.optimizer import build_optimizer
-from stemseg.training.step import OptimizationStep
+from stemseg.training.trainer import OptimizationStep, build_scaler
 
 CPU = torch.device("cpu")
 # names of the terms in the golden files; the semantic one was logged at twice its value there
@@ -48,17 +48,17 @@ def _check_terms(report, golden, tolerance):
         assert report.terms[term].item() * factor == pytest.approx(value, rel=10 * tolerance), name
 
 
-def _check_gradients(objective, golden, tolerance):
+def _check_gradients(training_loss, golden, tolerance):
     for name, norm in golden["grad_norm"].items():
-        parameters = objective.network.get_submodule(name).parameters()
+        parameters = training_loss.network.get_submodule(name).parameters()
         gradients = [p.grad.double().flatten() for p in parameters if p.grad is not None]
         assert torch.cat(gradients).norm().item() == pytest.approx(norm, rel=tolerance), name
-    without = sum(p.grad is None for p in objective.network.parameters())
+    without = sum(p.grad is None for p in training_loss.network.parameters())
     assert without == golden["n_params_without_grad"]
 
 
-def _check_arrays(objective, arrays, step):
-    named = dict(objective.network.named_parameters())
+def _check_arrays(training_loss, arrays, step):
+    named = dict(training_loss.network.named_parameters())
     for key, expected in arrays.items():
         at, _, name = key.partition("|")
         kind, _, name = name.partition("|")
@@ -77,19 +77,20 @@ def _published_semantic_losses(output, targets):
 
 @pytest.mark.parametrize("name", ["davis_2", "youtube_vis"])
 def test_two_training_steps_equal_the_published_ones(name, monkeypatch):
-    monkeypatch.setattr(objective_module, "semantic_losses", _published_semantic_losses)
+    monkeypatch.setattr(loss_module, "semantic_losses", _published_semantic_losses)
     golden = json.loads((GOLDEN_DIR / f"trainstep_{name}.json").read_text())["steps"]
     arrays = load_golden(f"trainstep_{name}")
     cfg = load_config(name)
     network = build_network(cfg)
     fill_state_dict(network)
-    objective = build_objective(cfg, network)
-    step = OptimizationStep(objective, build_optimizer(cfg, objective), device=CPU)
+    training_loss = build_loss(cfg, network)
+    optimizer = build_optimizer(cfg, training_loss)
+    step = OptimizationStep(training_loss, optimizer, scaler=build_scaler("none", CPU), device=CPU)
     for i, tolerance in enumerate([(1e-6, 1e-5), (5e-5, 1e-3)]):
         report = step(iter([_golden_batch(arrays)]), [0])
         _check_terms(report, golden[i], tolerance[0])
-        _check_gradients(objective, golden[i], tolerance[1])
-        _check_arrays(objective, arrays, i)
+        _check_gradients(training_loss, golden[i], tolerance[1])
+        _check_arrays(training_loss, arrays, i)
         if i == 0:
             maps = torch.cat(report.last_output[:2], dim=1)
             expected = arrays["step0|embeddings_map"][:, : maps.shape[1]]
@@ -111,10 +112,10 @@ SMALL = [
 ]
 
 
-def _small_objective(*overrides) -> Objective:
+def _small_loss(*overrides) -> TrainingLoss:
     cfg = load_config(None, [*SMALL, *overrides])
     torch.manual_seed(0)
-    return build_objective(cfg, build_network(cfg))
+    return build_loss(cfg, build_network(cfg))
 
 
 def _small_batch():
@@ -126,27 +127,27 @@ def _small_batch():
 
 
 def test_every_trainable_parameter_gets_a_gradient():
-    objective = _small_objective("MODEL.USE_SEMSEG_HEAD=true")
-    report = objective(_small_batch())
+    training_loss = _small_loss("MODEL.USE_SEMSEG_HEAD=true")
+    report = training_loss(_small_batch())
     report.total.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.parameters() if p.requires_grad)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in training_loss.parameters() if p.requires_grad)
     outputs = [x for x in report.output if x is not None]
     assert not any(x.requires_grad for x in [*report.terms.values(), *outputs])
 
 
 def test_a_frozen_backbone_has_no_gradient_and_stays_in_evaluation_mode():
-    objective = _small_objective("TRAINING.FREEZE_BACKBONE=true")
-    objective.train()
-    objective(_small_batch()).total.backward()
-    assert not any(m.training for m in objective.network.backbone.modules())
-    assert objective.network.embedding_head.training
-    assert all(p.grad is None for p in objective.network.backbone.parameters())
+    training_loss = _small_loss("TRAINING.FREEZE_BACKBONE=true")
+    training_loss.train()
+    training_loss(_small_batch()).total.backward()
+    assert not any(m.training for m in training_loss.network.backbone.modules())
+    assert training_loss.network.embedding_head.training
+    assert all(p.grad is None for p in training_loss.network.backbone.parameters())
 
 
 def test_weights_scale_the_terms():
     plain, weighted = (
-        _small_objective("MODEL.USE_SEMSEG_HEAD=true"),
-        _small_objective(
+        _small_loss("MODEL.USE_SEMSEG_HEAD=true"),
+        _small_loss(
             "MODEL.USE_SEMSEG_HEAD=true", "TRAINING.LOSSES.SEMSEG.WEIGHT=3", "TRAINING.LOSSES.EMBEDDING.WEIGHT=5"
         ),
     )
@@ -157,19 +158,19 @@ def test_weights_scale_the_terms():
 
 
 def test_loss_at_full_resolution_compares_upsampled_outputs_with_the_targets():
-    objective = _small_objective("TRAINING.LOSS_AT_FULL_RES=true")
-    report = objective(_small_batch())
+    training_loss = _small_loss("TRAINING.LOSS_AT_FULL_RES=true")
+    report = training_loss(_small_batch())
     batch = _small_batch()
     with torch.no_grad():
-        output = upsample_output(objective.network(batch.frames))
+        output = upsample_output(training_loss.network(batch.frames))
     assert output.embedding.shape[-2:] == (96, 96)
-    expected = objective.network.embedding_loss_criterion(output, batch.targets)
+    expected = training_loss.network.embedding_loss_criterion(output, batch.targets)
     assert report.total.item() == pytest.approx(expected.total.item(), rel=1e-5)
 
 
 def test_losses_are_float32_under_mixed_precision():
-    objective = _small_objective()
+    training_loss = _small_loss()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        report = objective(_small_batch())
+        report = training_loss(_small_batch())
     assert report.total.dtype == torch.float32
-    assert report.total.item() == pytest.approx(objective(_small_batch()).total.item(), rel=0.1)
+    assert report.total.item() == pytest.approx(training_loss(_small_batch()).total.item(), rel=0.1)

@@ -1,4 +1,4 @@
-"""Pictures show the clip as it was, the instances that inference would find, and distances as colours."""
+"""Pictures show the clip as it was, the instances that inference would find, and distances as colors."""
 
 import numpy as np
 import torch
@@ -7,12 +7,12 @@ from stemseg.config import load_config
 from stemseg.data.preprocessing import build_preprocessor
 from stemseg.structures.clip import ClipBatch, ClipTargets
 from stemseg.structures.network_output import NetworkOutput
-from stemseg.training.pictures import appearance_colours, build_painter, embedding_colours
+from stemseg.training.visualization import appearance_colors, build_visualizer, embedding_colors
 
 
 def _painter(*overrides):
     cfg = load_config(None, ["MODEL.EMBEDDING_DIM_MODE=xyff", *overrides])
-    return build_painter(cfg, torch.tensor([10.0, 10.0]))
+    return build_visualizer(cfg, torch.tensor([10.0, 10.0]))
 
 
 def _output():
@@ -38,7 +38,7 @@ def test_prediction_is_what_inference_would_find():
     assert {np.unique(labels[:, :4, :4]).item(), np.unique(labels[:, :4, 4:]).item()} == {1, 2}
 
 
-def test_normalisation_is_undone():
+def test_normalization_is_undone():
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     for bgr in (True, False):
         mean, std = np.array([10.0, 20.0, 30.0]), np.array([2.0, 3.0, 4.0])
@@ -61,23 +61,23 @@ def test_a_clip_without_instances_or_foreground_is_painted_too():
     assert sheet.ndim == 3
 
 
-def test_colours_are_equal_where_embeddings_are_and_differ_where_they_do():
-    colours = embedding_colours(_output().embedding[0])
-    assert len(colours) == 2 and colours[0].shape == (8, 8, 3)
-    assert np.unique(colours[0][:, :4].reshape(-1, 3), axis=0).shape == (1, 3)
-    assert np.abs(colours[0][0, 0].astype(int) - colours[0][0, 7]).max() == 255
-    assert embedding_colours(torch.randn(2, 2, 4, 4))[0].shape == (4, 4, 3)
+def test_colors_are_equal_where_embeddings_are_and_differ_where_they_do():
+    colors = embedding_colors(_output().embedding[0])
+    assert len(colors) == 2 and colors[0].shape == (8, 8, 3)
+    assert np.unique(colors[0][:, :4].reshape(-1, 3), axis=0).shape == (1, 3)
+    assert np.abs(colors[0][0, 0].astype(int) - colors[0][0, 7]).max() == 255
+    assert embedding_colors(torch.randn(2, 2, 4, 4))[0].shape == (4, 4, 3)
 
 
-def test_a_collapsed_appearance_is_grey_and_a_spread_one_is_not():
+def test_a_collapsed_appearance_is_gray_and_a_spread_one_is_not():
     appearance = torch.full((2, 2, 4, 4), 5.0)
-    assert all(np.all(image == 128) for image in appearance_colours(appearance))
+    assert all(np.all(image == 128) for image in appearance_colors(appearance))
     appearance[0, :, :2] = 3.0
-    image = appearance_colours(appearance)[0]
+    image = appearance_colors(appearance)[0]
     assert image.shape == (4, 4, 3)
     assert np.all(image[:2, :, 0] < 40) and np.all(image[2:, :, 0] > 215) and np.all(image[..., 1:] == 128)
-    appearance[0, :, 0] = 4.0  # farther away: still another colour
-    image = appearance_colours(appearance)[0]
+    appearance[0, :, 0] = 4.0  # farther away: still another color
+    image = appearance_colors(appearance)[0]
     assert image[0, 0, 0] != image[1, 0, 0]
 
 

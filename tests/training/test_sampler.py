@@ -2,7 +2,7 @@
 
 import pytest
 
-from stemseg.training.sampler import MicroBatchSampler, random_seed
+from stemseg.training.loader import MicroBatchSampler, random_seed
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import ConfigError
 

@@ -7,7 +7,7 @@ import torch
 from golden_weights import GOLDEN_DIR
 
 from stemseg.config import load_config
-from stemseg.training.schedules import build_schedule, constant_factor, with_warmup
+from stemseg.training.optimizer import build_schedule, constant_factor, with_warmup
 
 GOLDEN = json.loads((GOLDEN_DIR / "lr_schedules.json").read_text())
 RUNS = [name for name, entry in GOLDEN.items() if isinstance(entry, dict)]

@@ -8,8 +8,14 @@ import torch
 from tiny_training import make_trainer
 
 from stemseg.config import load_config
-from stemseg.training.checkpoints import CheckpointStore
-from stemseg.training.session import StartFrom, config_changes, record_config, run_directory, start_session
+from stemseg.training.checkpoints import (
+    CheckpointStore,
+    StartFrom,
+    config_changes,
+    record_config,
+    run_directory,
+    start_run,
+)
 from stemseg.utils.errors import CheckpointError
 
 CFG = load_config(None)
@@ -24,13 +30,13 @@ def finished_run(tmp_path) -> Path:
 
 def _start(directory: Path, start: StartFrom):
     state = make_trainer(directory.parent / "nothing here")._state
-    start_session(state, CheckpointStore(directory, keep=0), start, CFG, is_main=True)
+    start_run(state, CheckpointStore(directory, keep=0), start, CFG, is_main=True)
     return state
 
 
 def _equals_checkpoint(state, path: Path) -> bool:
     saved = torch.load(path, weights_only=True)["model"]
-    return all(torch.equal(value, saved[name]) for name, value in state.objective.network.state_dict().items())
+    return all(torch.equal(value, saved[name]) for name, value in state.training_loss.network.state_dict().items())
 
 
 def test_the_newest_checkpoint_is_resumed(finished_run):

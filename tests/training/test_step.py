@@ -7,21 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import CPU, TinyDataset, TinyObjective, collate
+from tiny_training import CPU, TinyDataset, TinyTrainingLoss, collate
 
-from stemseg.training.sampler import random_seed
-from stemseg.training.step import OptimizationStep, gradient_norm
+from stemseg.training.loader import random_seed
+from stemseg.training.trainer import OptimizationStep, build_scaler, gradient_norm
 
 HERE = Path(__file__).resolve().parent
 
 
-def _objective():
+def _training_loss():
     torch.manual_seed(3)
-    return TinyObjective()
+    return TinyTrainingLoss()
 
 
-def _step(objective, **options):
-    return OptimizationStep(objective, torch.optim.SGD(objective.parameters(), lr=0.1), device=CPU, **options)
+def _step(training_loss, amp="none", **options):
+    optimizer = torch.optim.SGD(training_loss.parameters(), lr=0.1)
+    scaler = options.pop("scaler", None) or build_scaler(amp, CPU)
+    return OptimizationStep(training_loss, optimizer, scaler=scaler, device=CPU, amp=amp, **options)
 
 
 def _micro_batches(count):
@@ -33,11 +35,11 @@ def _seeds(count):
 
 
 def test_accumulated_gradient_is_the_mean_over_micro_batches():
-    objective = _objective()
-    report = _step(objective)(_micro_batches(3), _seeds(3))
-    accumulated = [p.grad.clone() for p in objective.parameters()]
+    training_loss = _training_loss()
+    report = _step(training_loss)(_micro_batches(3), _seeds(3))
+    accumulated = [p.grad.clone() for p in training_loss.parameters()]
 
-    naive = _objective()
+    naive = _training_loss()
     losses = []
     for batch, seed in zip(_micro_batches(3), _seeds(3), strict=True):
         torch.manual_seed(seed)
@@ -50,15 +52,15 @@ def test_accumulated_gradient_is_the_mean_over_micro_batches():
 
 
 def test_gradients_are_clipped_to_the_norm_and_the_report_has_the_norm_before():
-    objective = _objective()
-    report = _step(objective, max_gradient_norm=1e-3)(_micro_batches(1), _seeds(1))
+    training_loss = _training_loss()
+    report = _step(training_loss, max_gradient_norm=1e-3)(_micro_batches(1), _seeds(1))
     assert report.gradient_norm.item() > 1e-2
-    assert gradient_norm(list(objective.parameters())).item() == pytest.approx(1e-3, rel=1e-3)
+    assert gradient_norm(list(training_loss.parameters())).item() == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision_gives_nearly_the_same_step(amp):
-    exact, mixed = _objective(), _objective()
+    exact, mixed = _training_loss(), _training_loss()
     _step(exact)(_micro_batches(2), _seeds(2))
     report = _step(mixed, amp=amp)(_micro_batches(2), _seeds(2))
     assert report.last_output.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[amp]
@@ -68,13 +70,14 @@ def test_mixed_precision_gives_nearly_the_same_step(amp):
 
 
 def test_overflow_in_fp16_skips_the_step_and_lowers_the_scale():
-    objective = _objective()
-    before = [p.detach().clone() for p in objective.parameters()]
-    step = _step(objective, amp="fp16")
-    step.load_scaler_state({**step.scaler_state(), "scale": 1e38})
+    training_loss = _training_loss()
+    before = [p.detach().clone() for p in training_loss.parameters()]
+    scaler = build_scaler("fp16", CPU)
+    scaler.load_state_dict({**scaler.state_dict(), "scale": 1e38})
+    step = _step(training_loss, amp="fp16", scaler=scaler)
     step(_micro_batches(1), _seeds(1))
-    assert all(torch.equal(a, b) for a, b in zip(before, objective.parameters(), strict=True))
-    assert step.scaler_state()["scale"] == pytest.approx(5e37)
+    assert all(torch.equal(a, b) for a, b in zip(before, training_loss.parameters(), strict=True))
+    assert scaler.state_dict()["scale"] == pytest.approx(5e37)
 
 
 WORKER = """

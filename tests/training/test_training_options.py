@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stemseg.config import load_config
-from stemseg.training import options as options_module
-from stemseg.training.options import config_source, launch_on_all_gpus, parse_options, torchrun_command
+from stemseg.training import arguments as options_module
+from stemseg.training.arguments import config_source, launch_on_all_gpus, parse_arguments, torchrun_command
 from stemseg.utils.errors import ConfigError
 
 PUBLISHED = (
@@ -17,28 +17,28 @@ PUBLISHED = (
 
 
 def test_published_flags_are_understood():
-    options = parse_options([*PUBLISHED.split(), "--restore_session", "a.pth"])
+    options = parse_arguments([*PUBLISHED.split(), "--restore_session", "a.pth"])
     assert (options.save_interval, options.num_cpu_workers, options.ckpts_to_keep) == (3, 4, 5)
-    assert str(parse_options(["--model_dir", "x", "--initial_ckpt", "b.pth"]).initial_ckpt) == "b.pth"
+    assert str(parse_arguments(["--model_dir", "x", "--initial_ckpt", "b.pth"]).initial_ckpt) == "b.pth"
 
 
 def test_overrides_accumulate():
-    options = parse_options(["--model_dir", "x", "--set", "A=1", "B=2", "--cfg", "davis_1", "--set", "C=3"])
+    options = parse_arguments(["--model_dir", "x", "--set", "A=1", "B=2", "--cfg", "davis_1", "--set", "C=3"])
     assert options.set == ["A=1", "B=2", "C=3"]
 
 
 @pytest.mark.parametrize("wrong", [["--save_interval", "-1"], ["--restore_session", "a", "--initial_ckpt", "b"]])
 def test_impossible_options_are_refused(wrong, capsys):
     with pytest.raises(SystemExit):
-        parse_options(["--model_dir", "x", *wrong])
+        parse_arguments(["--model_dir", "x", *wrong])
     assert "expected 0 or more" in capsys.readouterr().err or "restore_session" in wrong[0]
 
 
 def test_configuration_comes_from_beside_the_checkpoint():
-    options = parse_options(["--model_dir", "x", "--restore_session", "run/000004.pth"])
+    options = parse_arguments(["--model_dir", "x", "--restore_session", "run/000004.pth"])
     assert str(config_source(options)) == "run/config.yaml"
     with pytest.raises(ConfigError, match="--cfg davis_1"):
-        config_source(parse_options(["--model_dir", "x"]))
+        config_source(parse_arguments(["--model_dir", "x"]))
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_all_gpus_that_share_a_batch_evenly_are_used(monkeypatch, gpus, batch_si
     monkeypatch.setattr(sys, "argv", ["main.py", "--allow_multigpu"])
     monkeypatch.delenv("RANK", raising=False)
     cfg = load_config(None, [f"TRAINING.BATCH_SIZE={batch_size}"])
-    launch_on_all_gpus(parse_options(["--model_dir", "x", "--allow_multigpu"]), cfg)
-    launch_on_all_gpus(parse_options(["--model_dir", "x"]), cfg)  # without the flag: never
+    launch_on_all_gpus(parse_arguments(["--model_dir", "x", "--allow_multigpu"]), cfg)
+    launch_on_all_gpus(parse_arguments(["--model_dir", "x"]), cfg)  # without the flag: never
     assert launched == ([] if processes is None else [torchrun_command(processes, sys.argv)])
 
 
@@ -60,4 +60,4 @@ def test_a_process_of_torchrun_launches_nothing(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(options_module.os, "execv", lambda *a: pytest.fail("launched"))
-    launch_on_all_gpus(parse_options(["--model_dir", "x", "--allow_multigpu"]), load_config(None))
+    launch_on_all_gpus(parse_arguments(["--model_dir", "x", "--allow_multigpu"]), load_config(None))

@@ -8,14 +8,12 @@ import torch
 from torch import nn
 
 from stemseg.structures.clip import Clip, ClipBatch, ClipTargets
-from stemseg.training.checkpoints import CheckpointStore
+from stemseg.training.checkpoints import CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener
-from stemseg.training.objective import LossReport
-from stemseg.training.run_log import RunLog
-from stemseg.training.schedules import LearningRateSchedule, exponential_factor
-from stemseg.training.state import TrainingState
-from stemseg.training.step import OptimizationStep, distribute
-from stemseg.training.trainer import Trainer, TrainerSettings
+from stemseg.training.logger import TrainingLogger
+from stemseg.training.loss import LossReport
+from stemseg.training.optimizer import LearningRateSchedule, exponential_factor
+from stemseg.training.trainer import OptimizationStep, Trainer, TrainerSettings, build_scaler, distribute
 from stemseg.utils.distributed import ProcessInfo
 
 CPU = torch.device("cpu")
@@ -31,7 +29,7 @@ class TinyNetwork(nn.Module):
         return self.layers(frames.flatten(0, 1))
 
 
-class TinyObjective(nn.Module):
+class TinyTrainingLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.network = TinyNetwork()
@@ -68,19 +66,20 @@ def make_trainer(directory: Path, *, optimizer: str = "SGD", process: ProcessInf
     """A trainer over the tiny parts, restored from the newest checkpoint in ``directory`` where there is one."""
     process = process or ProcessInfo()
     torch.manual_seed(0)
-    objective = TinyObjective()
+    training_loss = TinyTrainingLoss()
     kinds = {
         "SGD": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4),
         "Adam": lambda p: torch.optim.Adam(p, lr=0.01),
     }
-    built = kinds[optimizer](objective.parameters())
+    built = kinds[optimizer](training_loss.parameters())
     settings = {"max_iterations": 6, "batch_size": 4, "save_interval": 2} | options.pop("settings", {})
+    amp = options.pop("amp", "none")
     state = TrainingState(
-        objective=objective,
+        training_loss=training_loss,
         optimizer=built,
         schedule=LearningRateSchedule(built, exponential_factor(2, 4, 0.1)),
-        step=OptimizationStep(distribute(objective, process), built, device=CPU, amp=options.pop("amp", "none")),
-        log=RunLog(options.pop("logs", None), max_iterations=6, display_interval=2, summary_interval=2),
+        scaler=build_scaler(amp, CPU),
+        log=TrainingLogger(options.pop("logs", None), max_iterations=6, display_interval=2, summary_interval=2),
     )
     store = CheckpointStore(directory, keep=2)
     if store.newest() is not None:
@@ -88,6 +87,7 @@ def make_trainer(directory: Path, *, optimizer: str = "SGD", process: ProcessInf
     parts = {"dataset": TinyDataset(), "interrupts": InterruptListener()} | options
     return Trainer(
         state=state,
+        step=OptimizationStep(distribute(training_loss, process), built, scaler=state.scaler, device=CPU, amp=amp),
         collate=collate,
         checkpoints=store,
         settings=TrainerSettings(**settings),

@@ -1,4 +1,4 @@
-"""Pictures: colours, overlays, contact sheets and videos."""
+"""Pictures: colors, overlays, contact sheets and videos."""
 
 import cv2
 import numpy as np
@@ -20,10 +20,10 @@ def test_masks_are_painted_and_the_rest_stays():
     mask[10:20, 10:30] = True
     painted = draw_instances(image, {1: mask}, opacity=0.5)
     np.testing.assert_array_equal(painted[~mask], image[~mask])
-    np.testing.assert_array_equal(painted[15, 15], [50, 50, 114])  # B G R of palette colour 1, half and half
+    np.testing.assert_array_equal(painted[15, 15], [50, 50, 114])  # B G R of palette color 1, half and half
     assert np.all(image == 100)
-    labelled = draw_instances(image, {1: mask}, {1: "dog"})
-    assert np.any(labelled != painted)
+    labeled = draw_instances(image, {1: mask}, {1: "dog"})
+    assert np.any(labeled != painted)
 
 
 def test_an_empty_mask_with_a_caption_changes_nothing():

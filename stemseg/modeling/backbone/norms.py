@@ -1,4 +1,4 @@
-"""Normalisation layers of the backbone: frozen as in published checkpoints, or trainable for training from scratch."""
+"""Normalization layers of the backbone: frozen as in published checkpoints, or trainable for training from scratch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NormFactory = Callable[[int], nn.Module]
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch normalisation with constant statistics: y = x * s + (bias - mean * s), s = weight / sqrt(var).
+    """Batch normalization with constant statistics: y = x * s + (bias - mean * s), s = weight / sqrt(var).
 
     The variance has no epsilon added, other than in ``nn.BatchNorm2d``: Caffe2's weights were made this way.
     """
@@ -31,13 +31,13 @@ class FrozenBatchNorm(nn.Module):
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise [F, C, H, W]."""
+        """Normalize [F, C, H, W]."""
         scale, shift = (v.to(x.dtype)[:, None, None] for v in self.scale_and_shift())
         return torch.addcmul(shift, x, scale)
 
 
 def norm_factory(kind: str, *, num_groups: int) -> NormFactory:
-    """A function from a number of channels to a normalisation layer of ``kind``: "frozen", "batch" or "group".
+    """A function from a number of channels to a normalization layer of ``kind``: "frozen", "batch" or "group".
 
     Raises:
         ConfigError: for another kind, and from the function where the channels cannot be divided into the groups.
@@ -59,3 +59,47 @@ def _group_norm(num_groups: int, num_channels: int) -> nn.GroupNorm:
             "choose a divisor of STEM_OUT_CHANNELS and WIDTH_PER_GROUP (section MODEL.RESNETS)"
         )
     return nn.GroupNorm(num_groups, num_channels)
+
+
+# Folding constant normalization into convolutions, which makes inference faster and changes no result.
+
+
+# names under which a convolution and the norm behind it stand in the stem, in bottlenecks and in their shortcuts
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Fold each frozen or batch norm of a backbone into the convolution before it, in place; group norms stay.
+
+    The module's state dict has other keys afterwards, and its batch norms can't be trained any more.
+    """
+    for parent in list(module.modules()):
+        for conv_name, norm_name in _PAIRS:
+            conv, norm = (getattr(parent, name, None) for name in (conv_name, norm_name))
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, (FrozenBatchNorm, nn.BatchNorm2d)):
+                parent.add_module(conv_name, _folded(conv, *_scale_and_shift(norm)))
+                parent.add_module(norm_name, nn.Identity())
+
+
+def _scale_and_shift(norm: FrozenBatchNorm | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    if isinstance(norm, FrozenBatchNorm):
+        return norm.scale_and_shift()
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+@torch.no_grad()
+def _folded(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:
+    """A convolution with bias that equals ``conv`` (which has none) followed by y * scale + shift."""
+    folded = nn.utils.skip_init(
+        nn.Conv2d,
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        stride=conv.stride,
+        padding=conv.padding,
+        device=conv.weight.device,
+    )
+    folded.weight.copy_(conv.weight * scale[:, None, None, None])
+    folded.bias.copy_(shift)
+    return folded

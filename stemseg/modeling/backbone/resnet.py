@@ -60,7 +60,7 @@ class ResNet(nn.Module):
         stage1_channels: channels of the first stage's map; they double with each stage.
         stage1_width: channels inside the first stage's bottlenecks; they double with each stage.
         stride_in_1x1: stride in a bottleneck's first 1x1 convolution (Caffe2) or in its 3x3 (torchvision).
-        norm: makes a normalisation layer from a number of channels.
+        norm: makes a normalization layer from a number of channels.
         freeze_at: 0 freezes nothing; n freezes the stem and the stages 1 ... n - 1.
     """
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stemseg.config import Config
 from stemseg.modeling.decoders.squeeze_expand import SqueezeExpandDecoder
-from stemseg.modeling.embedding.coordinates import add_coordinates
+from stemseg.modeling.embedding import add_coordinates
 from stemseg.structures.embedding_dims import EmbeddingDims, parse_dim_mode
 from stemseg.structures.network_output import FeaturePyramid
 
@@ -71,7 +71,7 @@ class EmbeddingHead(SqueezeExpandDecoder):
 
 
 class SeedinessHead(SqueezeExpandDecoder):
-    """Predicts how close each pixel's embedding is to its instance's centre. The paper's "spike decoder"."""
+    """Predicts how close each pixel's embedding is to its instance's center. The paper's "spike decoder"."""
 
     def __init__(self, **trunk: Any) -> None:
         super().__init__(**trunk)

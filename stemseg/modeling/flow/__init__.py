@@ -3,7 +3,7 @@
 The papers' symbols, and the names they have here:
 
 =================  ==================================================================================================
-mu, Sigma          centre and covariance of an instance's Gaussian in the embedding space; *coarse* from coordinates
+mu, Sigma          center and covariance of an instance's Gaussian in the embedding space; *coarse* from coordinates
                    and offsets alone, *fine* once the appearance is mixed in: ``modeling.embedding.gaussian``
                    and ``modeling.losses``.
 O-hat              the spatio-temporal embedding: offsets plus coordinates, what ``EmbeddingHead`` returns.

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stemseg.config import Config
 from stemseg.modeling.flow.condition import ConditionEncoder, paint_means
-from stemseg.modeling.flow.dequantisation import (
+from stemseg.modeling.flow.dequantization import (
     FLOOR,
-    dequantise_uniform,
-    fit_standardisation,
+    dequantize_uniform,
+    fit_standardization,
     pool_frames,
-    quantise_floor,
+    quantize_floor,
     scale_gradient,
 )
-from stemseg.modeling.flow.flow import Glow
-from stemseg.modeling.flow.likelihood import bits_per_dimension, instance_weights
-from stemseg.modeling.flow.precision import at_least_float32
+from stemseg.modeling.flow.glow import Glow
+from stemseg.modeling.flow.layers import at_least_float32
 from stemseg.utils.errors import StemsegError
 
 NONE, IDENTITY = "none", "identity"
@@ -47,18 +48,18 @@ class AppearanceFlow(Glow):
     Args:
         channels: A, the number of appearance dimensions.
         num_halvings: 2x2 average poolings between A and the flow (``MODEL.OFFSET.DOWN_SAMPLE``).
-        num_bits: of the quantisation (``MODEL.OFFSET.N_BITS``).
-        dequantisation: "uniform", noise with the gradient passed through, or "floor", as released, without either.
-        standardised: the flow sees A with mean 0 and variance 1 per channel, so that shrinking A wins no likelihood;
+        num_bits: of the quantization (``MODEL.OFFSET.N_BITS``).
+        dequantization: "uniform", noise with the gradient passed through, or "floor", as released, without either.
+        standardized: the flow sees A with mean 0 and variance 1 per channel, so that shrinking A wins no likelihood;
             False as released.
-        whitened: where it is standardised, without correlation of the channels too.
+        whitened: where it is standardized, without correlation of the channels too.
         gradient_scale: factor on the gradient that the likelihood sends to A; the flow itself is trained at full rate.
         condition: "masks": the instance masks of each frame; "identity": the same, and x is a pixel's difference to the
             mean A of its instance in the clip's other frames: p(A_t | masks, A of the other frames), a
             pseudo-likelihood that rewards an A that instances keep; "none", as released.
         condition_channels: channels that the condition is encoded as.
         likelihood_of: "frame": of whole frames, as published; "instance_pixels": of the places of instances alone, each
-            instance counting alike, and A is standardised over these; "instance_means": the same, of an A that is
+            instance counting alike, and A is standardized over these; "instance_means": the same, of an A that is
             replaced by the instance's mean within the frame, so that structure inside of instances wins nothing.
         glow_options: what :class:`Glow` takes beside its channels.
     """
@@ -69,8 +70,8 @@ class AppearanceFlow(Glow):
         *,
         num_halvings: int = 2,
         num_bits: int = 5,
-        dequantisation: str = "uniform",
-        standardised: bool = True,
+        dequantization: str = "uniform",
+        standardized: bool = True,
         whitened: bool = False,
         gradient_scale: float = 1.0,
         condition: str = NONE,
@@ -81,8 +82,8 @@ class AppearanceFlow(Glow):
         super().__init__(channels, condition_channels=0 if condition == NONE else condition_channels, **glow_options)
         self.num_halvings = num_halvings
         self.num_bits = num_bits
-        self.dequantisation = dequantisation
-        self.standardised = standardised
+        self.dequantization = dequantization
+        self.standardized = standardized
         self.whitened = whitened
         self.gradient_scale = gradient_scale
         self.condition = condition
@@ -104,12 +105,12 @@ class AppearanceFlow(Glow):
             appearance = scale_gradient(at_least_float32(appearance), self.gradient_scale)
             if self.likelihood_of == INSTANCE_MEANS:
                 appearance = _paint_clips(appearance, masks)
-            if self.standardised:
+            if self.standardized:
                 frames = self._shrink(appearance)
                 weights = self._weights(masks, frames.shape[2:])
-                appearance = fit_standardisation(frames, weights, whitened=self.whitened)(appearance)
-            quantise = quantise_floor if self.dequantisation == FLOOR else dequantise_uniform
-            x = quantise(torch.sigmoid(self._shrink(appearance)), num_bits=self.num_bits)
+                appearance = fit_standardization(frames, weights, whitened=self.whitened)(appearance)
+            quantize = quantize_floor if self.dequantization == FLOOR else dequantize_uniform
+            x = quantize(torch.sigmoid(self._shrink(appearance)), num_bits=self.num_bits)
             if self.condition == IDENTITY:
                 expected = _paint_clips(torch.sigmoid(appearance) - 0.5, masks, of_other_frames=True)
                 x = x - self._shrink(expected)
@@ -171,8 +172,8 @@ def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
         len(cfg.MODEL.GLOW_DIM_MODE),
         num_halvings=section.DOWN_SAMPLE,
         num_bits=section.N_BITS,
-        dequantisation=section.DEQUANTISATION,
-        standardised=section.STANDARDISE,
+        dequantization=section.DEQUANTISATION,
+        standardized=section.STANDARDISE,
         whitened=section.WHITEN,
         gradient_scale=section.GRADIENT_SCALE,
         condition=section.CONDITION,
@@ -184,3 +185,43 @@ def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
         conv_lu=section.CONV_LU,
         hidden_channels=section.HIDDEN_CHANNELS,
     )
+
+
+# The flow's loss: bits per dimension, over whole frames or over the places of each instance.
+
+
+def bits_per_dimension(log_p: Tensor, logdet: Tensor, *, num_dims: int, num_bits: int) -> Tensor:
+    """(log(2^num_bits) * D - log_p - logdet) / (D * log 2) of each item, [N]: bits that one quantized value costs.
+
+    0 would be a perfect prediction, ``num_bits`` is what a uniform density costs. It may be negative where the input is
+    not really dequantized, and is to be left so.
+
+    Args:
+        log_p: [N] log-likelihood of the latents.
+        logdet: [N] log-determinant of the flow.
+        num_dims: D, the number of values of one item.
+        num_bits: of the quantization of the flow's input.
+    """
+    return (num_bits * math.log(2) * num_dims - log_p - logdet) / (num_dims * math.log(2))
+
+
+def instance_weights(masks: Sequence[Tensor], *, num_halvings: int, size: tuple[int, int]) -> Tensor:
+    """How much of each instance lies in each place of a coarser grid; an instance's weights add up to 1.
+
+    Args:
+        masks: binary masks of N clips, each [I, T, h, w] with its own I.
+        num_halvings: k, how often the grid's resolution is half of the masks'.
+        size: rows and columns of the grid, the upper left ones of [h / 2^k, w / 2^k].
+
+    Returns:
+        [G, N * T, *size] float32 for the G instances of all clips that are visible in the grid; G may be 0.
+    """
+    num_frames = [clip.shape[1] for clip in masks]
+    areas = []
+    for i, clip in enumerate(masks):
+        shrunk = F.avg_pool2d(clip.float(), 2**num_halvings)[:, :, : size[0], : size[1]]
+        areas.append(F.pad(shrunk, (0, 0, 0, 0, sum(num_frames[:i]), sum(num_frames[i + 1 :]))))
+    joined = torch.cat(areas)
+    total = joined.sum(dim=(1, 2, 3), keepdim=True)
+    visible = total[:, 0, 0, 0] > 0
+    return joined[visible] / total[visible]

@@ -6,9 +6,8 @@ from golden_weights import fill_state_dict, load_golden, relative_difference
 from torch import nn
 
 from stemseg.config import load_config
-from stemseg.modeling.backbone.backbone import build_backbone
-from stemseg.modeling.backbone.folding import fold_norms
-from stemseg.modeling.backbone.norms import FrozenBatchNorm
+from stemseg.modeling.backbone.build import build_backbone
+from stemseg.modeling.backbone.norms import FrozenBatchNorm, fold_norms
 from stemseg.utils.errors import ConfigError
 
 TINY = [

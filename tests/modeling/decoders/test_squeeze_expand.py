@@ -6,9 +6,7 @@ import torch.nn.functional as F
 from golden_weights import relative_difference
 from torch import nn
 
-from stemseg.modeling.decoders.conv3d import Conv3d
-from stemseg.modeling.decoders.squeeze_expand import SqueezeExpandDecoder, TemporalPool, _merge
-from stemseg.modeling.decoders.temporal_plan import temporal_plan
+from stemseg.modeling.decoders.squeeze_expand import Conv3d, SqueezeExpandDecoder, TemporalPool, _merge, temporal_plan
 from stemseg.structures.network_output import FeaturePyramid
 from stemseg.utils.errors import ConfigError
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden_weights import det, load_golden, relative_difference
 
-from stemseg.modeling.embedding.coordinates import add_coordinates, coordinate_grid
+from stemseg.modeling.embedding import add_coordinates, coordinate_grid
 from stemseg.structures.embedding_dims import parse_dim_mode
 
 GOLDEN = load_golden("spatiotemporal_offset")

@@ -5,18 +5,18 @@ import math
 import pytest
 import torch
 
-from stemseg.modeling.embedding.gaussian import bandwidth, gaussian_probability, squared_distance
+from stemseg.modeling.embedding import bandwidth, gaussian_probability, squared_distance
 
 
 def draw(num_instances=3, size=4, num_points=50, scale=1.0):
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(size, num_points, generator=generator)
-    centres = torch.randn(num_instances, size, generator=generator)
-    return embeddings, centres, scale * bandwidth(torch.randn(num_instances, size, generator=generator))
+    centers = torch.randn(num_instances, size, generator=generator)
+    return embeddings, centers, scale * bandwidth(torch.randn(num_instances, size, generator=generator))
 
 
-def naive_distance(embeddings, centres, bandwidths):
-    difference = embeddings.double()[None] - centres.double()[:, :, None]
+def naive_distance(embeddings, centers, bandwidths):
+    difference = embeddings.double()[None] - centers.double()[:, :, None]
     return (bandwidths.double()[:, :, None] * difference**2).sum(1)
 
 
@@ -27,11 +27,11 @@ def test_bandwidth_is_ten_at_zero():
 
 @pytest.mark.parametrize("scale", [1.0, 1e5])
 def test_distance_and_probability_equal_the_formula(scale):
-    embeddings, centres, bandwidths = draw(scale=scale)
-    embeddings[:, 0] = centres[0] + 1e-4  # near a centre, where the terms of the product form cancel
-    expected = naive_distance(embeddings, centres, bandwidths)
-    assert torch.allclose(squared_distance(embeddings, centres, bandwidths).double(), expected, rtol=1e-6, atol=1e-7)
-    probabilities = gaussian_probability(squared_distance(embeddings, centres, bandwidths))
+    embeddings, centers, bandwidths = draw(scale=scale)
+    embeddings[:, 0] = centers[0] + 1e-4  # near a center, where the terms of the product form cancel
+    expected = naive_distance(embeddings, centers, bandwidths)
+    assert torch.allclose(squared_distance(embeddings, centers, bandwidths).double(), expected, rtol=1e-6, atol=1e-7)
+    probabilities = gaussian_probability(squared_distance(embeddings, centers, bandwidths))
     assert torch.allclose(probabilities.double(), torch.exp(-0.5 * expected), atol=1e-6)
 
 

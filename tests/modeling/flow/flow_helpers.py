@@ -8,10 +8,10 @@ import torch
 from golden_weights import det, recipe_value
 from torch import Tensor, nn
 
-from stemseg.modeling.flow.flow import Glow
+from stemseg.modeling.flow.glow import Glow
 
 
-def randomised(module: nn.Module, *, seed: int = 0) -> nn.Module:
+def randomized(module: nn.Module, *, seed: int = 0) -> nn.Module:
     """The module in float64 with every weight moved, so that nothing is zero or the identity any more."""
     torch.manual_seed(seed)
     module = module.double()

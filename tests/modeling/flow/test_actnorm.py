@@ -1,10 +1,10 @@
-"""ActNorm's data-dependent initialisation: once, from all processes, and never after loading."""
+"""ActNorm's data-dependent initialization: once, from all processes, and never after loading."""
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from stemseg.modeling.flow.actnorm import ActNorm
+from stemseg.modeling.flow.layers import ActNorm
 
 
 def _batch(seed: int, num_items: int = 5) -> torch.Tensor:
@@ -12,7 +12,7 @@ def _batch(seed: int, num_items: int = 5) -> torch.Tensor:
     return 3 + 2 * torch.randn(num_items, 4, 6, 8, generator=generator)
 
 
-def test_first_training_batch_comes_out_normalised_and_the_second_changes_nothing():
+def test_first_training_batch_comes_out_normalized_and_the_second_changes_nothing():
     layer = ActNorm(4)
     y, _ = layer(_batch(0))
     assert torch.allclose(y.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-5)
@@ -22,7 +22,7 @@ def test_first_training_batch_comes_out_normalised_and_the_second_changes_nothin
     assert torch.equal(layer.loc, loc) and torch.equal(layer.scale, scale)
 
 
-def test_evaluation_does_not_initialise():
+def test_evaluation_does_not_initialize():
     layer = ActNorm(4).eval()
     x = _batch(0)
     assert torch.equal(layer(x)[0], x)
@@ -31,7 +31,7 @@ def test_evaluation_does_not_initialise():
     assert layer.initialized == 1
 
 
-def test_loaded_layer_is_not_initialised_again():
+def test_loaded_layer_is_not_initialized_again():
     source, loaded = ActNorm(4), ActNorm(4)
     source(_batch(0))
     loaded.load_state_dict(source.state_dict())
@@ -39,7 +39,7 @@ def test_loaded_layer_is_not_initialised_again():
     assert torch.equal(loaded.loc, source.loc) and torch.equal(loaded.scale, source.scale)
 
 
-def test_loading_an_uninitialised_state_makes_a_used_layer_initialise_again():
+def test_loading_an_uninitialized_state_makes_a_used_layer_initialize_again():
     layer, fresh = ActNorm(4), ActNorm(4)
     layer(_batch(0))
     layer.load_state_dict(fresh.state_dict())
@@ -58,7 +58,7 @@ def test_constant_channels_stay_finite_and_unstretched():
 
 
 def test_processes_start_equal_and_as_one_process_with_all_items(tmp_path):
-    mp.spawn(_initialise_in_process, args=(str(tmp_path),), nprocs=2)
+    mp.spawn(_initialize_in_process, args=(str(tmp_path),), nprocs=2)
     states = [torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in range(2)]
     together = ActNorm(4)
     together(torch.cat([_batch(0, 5), _batch(1, 2)]))
@@ -67,7 +67,7 @@ def test_processes_start_equal_and_as_one_process_with_all_items(tmp_path):
         assert torch.allclose(states[0][name].float(), value.float(), rtol=1e-5)
 
 
-def _initialise_in_process(rank: int, folder: str) -> None:
+def _initialize_in_process(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     layer = ActNorm(4)
     layer(_batch(rank, 5 if rank == 0 else 2))

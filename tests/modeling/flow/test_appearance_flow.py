@@ -41,7 +41,7 @@ def test_one_value_per_frame_and_bits_add_up():
     assert torch.allclose(result.bits_per_dimension, nats / torch.log(torch.tensor(2.0)))
 
 
-def test_likelihood_factorises_over_frames_given_the_masks():
+def test_likelihood_factorizes_over_frames_given_the_masks():
     flow, masks = _flow(condition="masks", condition_channels=4), _masks()
     before = _likelihood(flow, _appearance(), masks).bits_per_dimension
     masks[0] = masks[0].clone()
@@ -51,10 +51,10 @@ def test_likelihood_factorises_over_frames_given_the_masks():
     assert abs(before[1] - after[1]) > 1e-4
 
 
-@pytest.mark.parametrize(("dequantisation", "reaches"), [("uniform", True), ("floor", False)])
-def test_gradient_reaches_the_embedding_unless_released(dequantisation, reaches):
+@pytest.mark.parametrize(("dequantization", "reaches"), [("uniform", True), ("floor", False)])
+def test_gradient_reaches_the_embedding_unless_released(dequantization, reaches):
     appearance = _appearance(requires_grad=True)
-    _likelihood(_flow(dequantisation=dequantisation), appearance).bits_per_dimension.mean().backward()
+    _likelihood(_flow(dequantization=dequantization), appearance).bits_per_dimension.mean().backward()
     assert bool(appearance.grad.abs().sum() > 0) is reaches
 
 
@@ -68,14 +68,14 @@ def test_gradient_scale_scales_what_reaches_the_embedding_and_not_what_trains_th
     assert torch.allclose(gradients[0][1], gradients[1][1], atol=1e-6)
 
 
-@pytest.mark.parametrize(("standardised", "whitened"), [(True, False), (True, True), (False, False)])
-def test_shrinking_the_embedding_wins_likelihood_only_as_released(standardised, whitened):
+@pytest.mark.parametrize(("standardized", "whitened"), [(True, False), (True, True), (False, False)])
+def test_shrinking_the_embedding_wins_likelihood_only_as_released(standardized, whitened):
     bits = []
     for factor in (1.0, 0.1):
-        flow = _flow(standardised=standardised, whitened=whitened).train()  # ActNorm fits each one
+        flow = _flow(standardized=standardized, whitened=whitened).train()  # ActNorm fits each one
         bits.append(_likelihood(flow, factor * _appearance()).bits_per_dimension.mean().item())
     gain = bits[0] - bits[1]
-    assert abs(gain) < 0.05 if standardised else gain > 1
+    assert abs(gain) < 0.05 if standardized else gain > 1
 
 
 def test_gradient_reaches_the_condition_encoder():
@@ -86,8 +86,8 @@ def test_gradient_reaches_the_condition_encoder():
 
 def test_floor_is_deterministic_and_uniform_is_not():
     appearance = _appearance()
-    for dequantisation, same in (("floor", True), ("uniform", False)):
-        flow = _flow(dequantisation=dequantisation)
+    for dequantization, same in (("floor", True), ("uniform", False)):
+        flow = _flow(dequantization=dequantization)
         assert torch.equal(flow.flow_input(appearance), flow.flow_input(appearance)) is same
 
 
@@ -155,7 +155,7 @@ def test_identity_condition_links_the_frames_of_a_clip():
     changed = appearance.clone()
     changed[0, :, 0, :8] += 5  # the first instance in the first frame
     for condition, linked in (("masks", False), ("identity", True)):
-        flow = _flow(condition=condition, standardised=False)
+        flow = _flow(condition=condition, standardized=False)
         before, after = (_likelihood(flow, a, masks).bits_per_dimension for a in (appearance, changed))
         assert torch.equal(before[2:], after[2:])  # another clip
         assert abs(before[0] - after[0]) > 1e-3

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from flow_helpers import fill_flow, log_abs_det_jacobian, randomised
+from flow_helpers import fill_flow, log_abs_det_jacobian, randomized
 from golden_weights import GOLDEN_DIR, load_golden, relative_difference
 
-from stemseg.modeling.flow.flow import Glow
-from stemseg.modeling.flow.likelihood import bits_per_dimension
+from stemseg.modeling.flow.appearance_flow import bits_per_dimension
+from stemseg.modeling.flow.glow import Glow
 from stemseg.utils.errors import StemsegError
 
 META = json.loads((GOLDEN_DIR / "appearance_flow_meta.json").read_text())
@@ -63,7 +63,7 @@ def test_golden_loss():
 
 @pytest.fixture(params=VARIANTS, ids=lambda name: name.replace(" ", "-"))
 def case(request):
-    flow = randomised(Glow(2, num_steps=2, hidden_channels=8, **VARIANTS[request.param]))
+    flow = randomized(Glow(2, num_steps=2, hidden_channels=8, **VARIANTS[request.param]))
     x = torch.randn(2, 2, 4, 8, dtype=torch.float64)
     condition = torch.randn(2, 3, 4, 8, dtype=torch.float64) if flow.condition_channels else None
     return flow, x, condition
@@ -122,7 +122,7 @@ def test_sample_is_the_inverse_of_latents_drawn_from_the_priors(case):
 
 @pytest.mark.parametrize("name", ["injection", "coupling"])
 def test_the_condition_changes_the_likelihood_through_g1_and_through_g2_alone(name):
-    flow = randomised(Glow(2, num_steps=2, hidden_channels=8, condition_channels=3))
+    flow = randomized(Glow(2, num_steps=2, hidden_channels=8, condition_channels=3))
     x = torch.randn(1, 2, 4, 8, dtype=torch.float64)
     conditions = torch.randn(2, 1, 3, 4, 8, dtype=torch.float64)
     for step in flow.blocks[0].flows:

@@ -2,14 +2,19 @@
 
 import pytest
 import torch
-from flow_helpers import log_abs_det_jacobian, randomised
+from flow_helpers import log_abs_det_jacobian, randomized
 
-from stemseg.modeling.flow.actnorm import ActNorm
-from stemseg.modeling.flow.coupling import AdditiveCoupling, AffineCoupling
-from stemseg.modeling.flow.injection import AffineInjection
-from stemseg.modeling.flow.invertible_conv import InvertibleConv, InvertibleConvLU
-from stemseg.modeling.flow.level import FlowStep
-from stemseg.modeling.flow.squeeze import squeeze, unsqueeze
+from stemseg.modeling.flow.condition import AffineInjection
+from stemseg.modeling.flow.glow import FlowStep
+from stemseg.modeling.flow.layers import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    InvertibleConv,
+    InvertibleConvLU,
+    squeeze,
+    unsqueeze,
+)
 from stemseg.utils.errors import StemsegError
 
 C, CONDITION = 4, 3
@@ -34,7 +39,7 @@ LAYERS = {
 @pytest.fixture(params=LAYERS, ids=lambda name: name.replace(" ", "-"))
 def case(request):
     build, conditional = LAYERS[request.param]
-    layer = randomised(build())
+    layer = randomized(build())
     x = torch.randn(2, C, 2, 3, dtype=torch.float64)
     condition = (torch.randn(1, CONDITION, 2, 3, dtype=torch.float64),) if conditional else ()
     return layer, x, condition

@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden_weights import load_golden, relative_difference
 
-from stemseg.modeling.losses.embedding_criterion import EmbeddingCriterion
+from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion
 from stemseg.modeling.losses.lovasz import lovasz_hinge
 from stemseg.structures.clip import ClipTargets
 from stemseg.structures.embedding_dims import parse_dim_mode
@@ -99,12 +99,12 @@ def test_pixels_far_from_an_instance_may_be_left_out(spread):
     for i in range(3):
         masks[i, :, 4 * i : 4 * i + 4, :5] = 1
     masks[3, 0, 3, 9] = 1  # of one pixel, with p = 1
-    centres = torch.tensor(
+    centers = torch.tensor(
         [[0.0, 0, 0, 0], [1.0, 0, 0, 0], [3.0, 3, 0, 0], [0.0, 0, 0, 0]]
     )  # p between the first two is far from 0
     embedding = spread * torch.randn(4, 2, 12, 16, generator=generator)
     embedding[:, :, :, 5:] += 3 * torch.rand(4, 2, 12, 11, generator=generator) - 1  # the background, everywhere
-    embedding = embedding + torch.einsum("ie,ithw->ethw", centres, masks.float())
+    embedding = embedding + torch.einsum("ie,ithw->ethw", centers, masks.float())
     maps = torch.cat([embedding, 0.3 + 0.1 * torch.randn(3, 2, 12, 16, generator=generator)])[None].requires_grad_()
     targets = [ClipTargets(masks, torch.ones(4), torch.zeros(2, 12, 16))]
     terms = criterion(split(maps, criterion.dims), targets)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden_weights import load_golden, relative_difference
 
-from stemseg.modeling.losses.semantic import semantic_losses, semantic_target
+from stemseg.modeling.losses.semantic_loss import semantic_losses, semantic_target
 from stemseg.structures.clip import ClipTargets
 from stemseg.structures.network_output import NetworkOutput
 

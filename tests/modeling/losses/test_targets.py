@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from golden_weights import load_golden
 
-from stemseg.modeling.losses.targets import downscale_targets
 from stemseg.structures.clip import ClipTargets
+from stemseg.training.loss import downscale_targets
 
 
 def test_masks_equal_the_published_implementation():

@@ -1,0 +1,100 @@
+"""How well the embedding's free dimensions, and the appearance in them, tell look-alikes apart, whatever the masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stemseg.config import Config, load_config
+from stemseg.data.dataset import build_training_dataset
+from stemseg.data.preprocessing import build_preprocessor, collate_clips, prepare_clip
+from stemseg.modeling.network import Network, build_network
+from stemseg.modeling.weights import load_model_weights
+from stemseg.structures.annotations import load_video_annotations
+from stemseg.structures.clip import Clip
+from stemseg.training.loss import downscale_targets
+
+
+def load_run(config: Path, checkpoint: Path) -> tuple[Config, Network, list[Clip]]:
+    """A run's configuration, its trained network in evaluation mode, and its held-out videos, one clip each."""
+    cfg = load_config(config)
+    network = build_network(cfg)
+    load_model_weights(network, checkpoint)
+    return cfg, network.eval(), list(_whole_videos(cfg))
+
+
+def separation_figures(network: Network, clips: Sequence[Clip]) -> dict[str, float]:
+    """Measure a trained network on its held-out videos.
+
+    For every pair of objects of one class that is visible at both ends of a video: the share of their pixels at the end
+    that lie nearer to their own object's mean at the beginning than to the other's. Chance is a half. Masks are those
+    of the ground truth, so that this is about identity alone.
+
+    Returns:
+        reidentified: mean over the pairs, by the free dimensions of the whole embedding, offsets and appearance.
+        reidentified_by_appearance: the same by the appearance embedding A alone.
+        Each only where the network has what it is about.
+    """
+    outcomes = list(_outcomes(network, clips))
+    return {name: float(np.mean([o[name] for o in outcomes])) for name in (outcomes[0] if outcomes else ())}
+
+
+@torch.no_grad()
+def _outcomes(network: Network, clips: Sequence[Clip]) -> Iterator[dict[str, float]]:
+    """For each pair how well each part of the embedding tells it apart."""
+    num_free = network.free_dim_bandwidths.numel()
+    for clip in clips:
+        batch = collate_clips([clip])
+        output = network(batch.frames)
+        parts = {"reidentified": output.embedding[0, -num_free:]} if num_free else {}
+        if output.appearance is not None:
+            parts["reidentified_by_appearance"] = output.appearance[0]
+        masks = downscale_targets(batch.targets[0]).masks[:, [0, -1]]  # [I, 2, h, w]
+        for pair in _pairs(masks, clip.targets.category_ids):
+            yield {name: reidentified(part[:, [0, -1]], masks[pair]) for name, part in parts.items()}
+
+
+def reidentified(embedding: Tensor, masks: Tensor) -> float:
+    """Share of two objects' pixels in the second frame that are nearer to their own mean in the first.
+
+    Args:
+        embedding: [E, 2, h, w], of the first and the second frame.
+        masks: [2, 2, h, w], of each object in these frames; none is empty.
+
+    Returns:
+        Between 0 and 1, mean of the two objects; pixels as near to one as to the other count half.
+    """
+    shares = []
+    first, second = masks.bool().unbind(dim=1)
+    means = torch.stack([embedding[:, 0][:, mask].mean(dim=1) for mask in first])  # [2, E]
+    for own, mask in enumerate(second):
+        distances = torch.cdist(embedding[:, 1][:, mask].t(), means)  # [P, 2]
+        gain = distances[:, 1 - own] - distances[:, own]
+        shares.append((gain > 0).float().mean() + 0.5 * (gain == 0).float().mean())
+    return torch.stack(shares).mean().item()
+
+
+def _pairs(masks: Tensor, categories: Tensor) -> Iterator[list[int]]:
+    visible = masks.amax(dim=(2, 3)).all(dim=1)
+    for i in range(len(masks)):
+        for j in range(i + 1, len(masks)):
+            if categories[i] == categories[j] and visible[i] and visible[j]:
+                yield [i, j]
+
+
+def _whole_videos(cfg: Config) -> Iterator[Clip]:
+    """One clip for each held-out video, from its first frame to its last, with the classes that its file knows."""
+    custom = cfg.DATA.CUSTOM
+    annotations = load_video_annotations(custom.VAL_JSON)
+    overrides = [f"DATA.CUSTOM.TRAIN_JSON={custom.VAL_JSON}", f"DATA.CUSTOM.TRAIN_IMAGES={custom.VAL_IMAGES}",
+                 "DATA.MIX={custom: 1}", "TRAINING.MODE=custom", "MODEL.USE_SEMSEG_HEAD=true",
+                 f"INPUT.NUM_CLASSES={1 + len(annotations.category_labels)}"]  # fmt: skip
+    videos = build_training_dataset(load_config(None, overrides)).sources[0]
+    preprocessor = build_preprocessor(cfg)
+    for index, sequence in enumerate(annotations):
+        frames = np.linspace(0, len(sequence.image_paths) - 1, cfg.INPUT.NUM_FRAMES).round().astype(int).tolist()
+        yield prepare_clip(videos.load(index, frames), preprocessor)

@@ -1,0 +1,192 @@
+"""One run of the ablation: train, segment, measure, by the project's own commands; what is done is not done again."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scripts.experiments.appearance_flow.alignment import alignment_figures
+from scripts.experiments.appearance_flow.measure import RunFigures, measure_results, read_training_log
+from scripts.experiments.appearance_flow.reidentification import load_run, separation_figures
+from scripts.experiments.appearance_flow.variants import VARIANTS, Variant, schedule_overrides
+from stemseg.config import load_config
+from stemseg.training.checkpoints import CONFIG_NAME, CheckpointStore
+from stemseg.utils.errors import ConfigError, StemsegError
+
+ROOT = Path(__file__).resolve().parents[3]
+_LOG_LINES_SHOWN = 15
+_FIGURES, _SETTINGS, _BUDGET = "figures.json", "settings.json", "budget.json"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all runs have in common.
+
+    Attributes:
+        output: folder of the runs.
+        videos: folder that holds train.json, val.json and the frames in train/ and val/.
+        config: configuration, a name in configs/ or a path.
+        iterations: optimizer steps of a run, the flow's warm-up included.
+        overrides: of the configuration; a variant's own come after them.
+        device: cpu, cuda or mps.
+        workers: data-loading processes of each run.
+    """
+
+    output: Path
+    videos: Path
+    config: str
+    iterations: int
+    overrides: Sequence[str] = ()
+    device: str = "cpu"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant trained with one seed."""
+
+    variant: Variant
+    seed: int
+    budget: Budget
+
+    @property
+    def directory(self) -> Path:
+        """Where its checkpoints, log, results and figures are."""
+        return self.budget.output / "runs" / self.variant.name / f"seed_{self.seed}"
+
+    @property
+    def overrides(self) -> list[str]:
+        """Everything that it changes in the configuration."""
+        videos = self.budget.videos.resolve()
+        data = [f"DATA.CUSTOM.{split.upper()}_JSON={videos / split}.json" for split in ("train", "val")]
+        data += [f"DATA.CUSTOM.{split.upper()}_IMAGES={videos / split}" for split in ("train", "val")]
+        common = [*schedule_overrides(self.budget.iterations), *self.budget.overrides]
+        return [*data, f"TRAINING.SEED={self.seed}", *common, *self.variant.overrides]
+
+    def execute(self) -> None:
+        """Do what of the run is not done yet.
+
+        Raises:
+            ConfigError: where a part of it was made with other settings.
+            StemsegError: where a command fails; the message ends with the end of its output.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._check_settings()
+        if (self.directory / _FIGURES).is_file():
+            return
+        seconds = self._train()
+        results = self._segment()
+        cfg, network, clips = load_run(self.directory / CONFIG_NAME, self._newest_checkpoint())
+        figures = measure_results(
+            results / "results.json",
+            self.budget.videos / "val.json",
+            with_classes=cfg.INPUT.NUM_CLASSES > 2,
+            training_seconds=seconds,
+            **separation_figures(network, clips),
+            **alignment_figures(cfg, network, clips),
+            **read_training_log((self.directory / "training.log").read_text(encoding="utf-8")),
+        )
+        content = {name: None if math.isnan(value) else value for name, value in asdict(figures).items()}
+        (self.directory / _FIGURES).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+    def _train(self) -> float:
+        """Train, or go on with it; returns its seconds, NaN for what is only the rest of a training."""
+        is_new = self._newest_checkpoint() is None
+        start = time.perf_counter()
+        self._command("training", "--model_dir", str(self.directory), "--cfg", self.budget.config,
+                      "--set", *self.overrides, "--num_cpu_workers", str(self.budget.workers),
+                      "--display_interval", "50", "--picture_interval", "0", "--ckpts_to_keep", "1")  # fmt: skip
+        return time.perf_counter() - start if is_new else math.nan
+
+    def _segment(self) -> Path:
+        """Segment the held-out videos; returns the folder of the results."""
+        folder, checkpoint = self.directory / "results", str(self._newest_checkpoint())
+        self._command("inference", checkpoint, "--dataset", "custom", "--output_dir", str(folder), "--overwrite")
+        return folder
+
+    def _newest_checkpoint(self) -> Path | None:
+        return CheckpointStore(self.directory, keep=1).newest()
+
+    def _check_settings(self) -> None:
+        path, settings = self.directory / _SETTINGS, load_config(self.budget.config, self.overrides).to_dict()
+        if not path.is_file():
+            path.write_text(json.dumps(settings), encoding="utf-8")
+        elif json.loads(path.read_text(encoding="utf-8")) != settings:
+            raise ConfigError(
+                f"{self.directory} was made with other settings than this command has; give another --output, or "
+                "remove the folder"
+            )
+
+    def _command(self, main: str, *arguments: str) -> None:
+        """Run one of the main scripts; its output goes to the end of ``<main>.log``."""
+        path = self.directory / f"{main}.log"
+        command = [sys.executable, str(ROOT / "stemseg" / main / "main.py"), *arguments, "--device", self.budget.device]
+        # runs share the cores by being many
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        with path.open("a", encoding="utf-8") as log:
+            status = subprocess.call(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        if status:
+            lines = path.read_text(encoding="utf-8").splitlines()[-_LOG_LINES_SHOWN:]
+            raise StemsegError(
+                f"{main} of {self.variant.name}, seed {self.seed}, ended with status {status}; {path} ends with:\n"
+                + "\n".join(lines)
+            )
+
+
+def check_budget(budget: Budget) -> None:
+    """Keep a folder to one budget, so that all runs in it can be compared.
+
+    Raises:
+        ConfigError: where the folder's runs were made with another one.
+    """
+    path = budget.output / _BUDGET
+    content = {"videos": str(budget.videos.resolve()), "config": budget.config, "iterations": budget.iterations,
+               "overrides": list(budget.overrides)}  # fmt: skip
+    budget.output.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    elif (found := json.loads(path.read_text(encoding="utf-8"))) != content:
+        raise ConfigError(f"the runs in {budget.output} were made with {found}, not {content}; give another --output")
+
+
+def finished_results(output: Path) -> dict[str, dict[int, RunFigures]]:
+    """The figures of every run in a folder that is done, by variant, known ones first, in their order, and by seed."""
+    names = [path.name for path in sorted((output / "runs").iterdir())]
+    ordered = [name for name in VARIANTS if name in names] + [name for name in names if name not in VARIANTS]
+    files = {name: sorted((output / "runs" / name).glob(f"seed_*/{_FIGURES}")) for name in ordered}
+    return {
+        name: {int(path.parent.name.removeprefix("seed_")): read_figures(path) for path in paths}
+        for name, paths in files.items()
+        if paths
+    }
+
+
+def read_figures(path: Path) -> RunFigures:
+    """The figures of a run that is done."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return RunFigures(**{name: math.nan if value is None else value for name, value in content.items()})
+
+
+def execute_all(runs: Iterable[Run], *, jobs: int, finished: Callable[[Run], None]) -> None:
+    """Execute runs in their order, ``jobs`` at a time; ``finished`` is called after each.
+
+    Raises:
+        StemsegError: of the first run that fails; those that were under way are completed, no other is started.
+    """
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        futures = [(run, pool.submit(run.execute)) for run in runs]
+        try:
+            for run, future in futures:
+                future.result()
+                finished(run)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise

@@ -1,0 +1,189 @@
+"""The training set that the data loader reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from stemseg.config import Config
+from stemseg.data.annotated_frame import AnnotatedClip
+from stemseg.data.augmentation import AugmentationRange, FrameAugmenter
+from stemseg.data.catalog import OpenedStills, OpenedVideos, open_training_set
+from stemseg.data.categories import CategorySpace, build_category_space
+from stemseg.data.frame_sampling import FrameGap, frames_with_instances, split_at_empty_stretches
+from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, prepare_clip
+from stemseg.data.still_clips import StillClips
+from stemseg.data.video_clips import VideoChanges, VideoClips
+from stemseg.structures.clip import Clip
+
+_SAMPLE = 0  # keeps the samples' generators apart from those of the schedule
+
+
+class ClipSource(Protocol):
+    """A dataset that clips can be drawn from: :class:`VideoClips` or :class:`StillClips`."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def draw(self, position: int, rng: np.random.Generator) -> AnnotatedClip:
+        """A random clip of element ``position``, decided by ``rng`` alone."""
+        ...
+
+
+class ClipDataset(Dataset):
+    """All samples of a training run, in order.
+
+    Sample i is a pure function of the seed and i: a resumed run, and any number of workers, see the same clips.
+
+    Args:
+        sources: the datasets of the mix.
+        schedule: which source each sample comes from.
+        preprocessor: of the images.
+        seed: of all random choices.
+    """
+
+    def __init__(
+        self, *, sources: Sequence[ClipSource], schedule: MixSchedule, preprocessor: ImagePreprocessor, seed: int
+    ) -> None:
+        self.sources = list(sources)
+        self._schedule = schedule
+        self._preprocessor = preprocessor
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._schedule)
+
+    def __getitem__(self, index: int) -> Clip:
+        """Training sample ``index`` (0 to len - 1).
+
+        Raises:
+            IndexError: beyond the run.
+            DataError: naming the file that is missing or damaged.
+        """
+        return prepare_clip(self.draw_raw(index), self._preprocessor)
+
+    def draw_raw(self, index: int) -> AnnotatedClip:
+        """Sample ``index`` before preprocessing."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of a run of {len(self)}")
+        source, position = self._schedule[index]
+        return self.sources[source].draw(position, np.random.default_rng([self._seed, _SAMPLE, index]))
+
+
+# Which dataset each sample of a run comes from, and which of its samples: exact shares in a shuffled order.
+
+
+# keep the generators for the order and for the epochs apart from each other, and from the samples' own
+_ORDER, _EPOCH = 1, 2
+
+
+class MixSchedule:
+    """The plan of a run: sample i is element ``position`` of dataset ``dataset``.
+
+    Every dataset is drawn exactly in its share of the run (rounded by largest remainder), in an order shuffled by the
+    seed. A dataset passes through all its elements in a new random order again and again, so that each can be drawn
+    even if the run needs fewer than it has.
+
+    Args:
+        lengths: number of elements of each dataset.
+        weights: share of each dataset; need not add up to 1.
+        total: samples of the whole run.
+        seed: of the order.
+    """
+
+    def __init__(self, lengths: Sequence[int], weights: Sequence[float], total: int, seed: int) -> None:
+        self._lengths = tuple(lengths)
+        self._seed = seed
+        counts = share_out(total, weights)
+        order = np.random.default_rng([seed, _ORDER])
+        self._dataset = order.permutation(np.repeat(np.arange(len(counts), dtype=np.int16), counts))
+        self._turn = np.empty(total, dtype=np.int64)  # the how-manieth sample of its dataset each sample is
+        for dataset, count in enumerate(counts):
+            self._turn[self._dataset == dataset] = np.arange(count)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        """(dataset, position) of sample ``index``."""
+        dataset, turn = int(self._dataset[index]), int(self._turn[index])
+        epoch, offset = divmod(turn, self._lengths[dataset])
+        return dataset, int(_epoch_order(self._lengths[dataset], self._seed, dataset, epoch)[offset])
+
+
+def share_out(total: int, weights: Sequence[float]) -> np.ndarray:
+    """Split ``total`` into whole numbers in proportion to ``weights``; they add up to ``total`` exactly."""
+    exact = total * np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    counts = np.floor(exact).astype(np.int64)
+    largest_remainders = np.argsort(counts - exact, kind="stable")[: total - counts.sum()]
+    counts[largest_remainders] += 1
+    return counts
+
+
+@lru_cache(maxsize=16)
+def _epoch_order(length: int, seed: int, dataset: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, _EPOCH, dataset, epoch]).permutation(length)
+
+
+# From a configuration to its training set.
+
+
+_STILL_RANGES = {
+    "coco": AugmentationRange(perspective=0.08, translation=0.1, rotation=12),
+    "mapillary": AugmentationRange(perspective=0.08, translation=0.1, rotation=10, blur_probability=0.0),
+}
+_OTHER_STILL_RANGE = AugmentationRange(perspective=0.08, translation=0.1, rotation=10)
+_VIDEO_RANGE = AugmentationRange(perspective=0.02, translation=0.02, rotation=2, brightness=20, blur_kernels=(5, 7))
+_CONFIG_SECTIONS = {"youtube_vis_2021": "YOUTUBE_VIS"}  # of the video datasets that share another one's
+
+
+def build_training_dataset(cfg: Config) -> ClipDataset:
+    """The training set of a configuration: MAX_ITERATIONS * BATCH_SIZE clips, mixed as DATA.MIX says.
+
+    Raises:
+        ConfigError: where categories and configuration disagree.
+        DataError: naming what is missing or damaged.
+    """
+    weights = {name: weight for name, weight in cfg.DATA.MIX.items() if weight > 0}
+    opened = {name: open_training_set(name, cfg) for name in weights}
+    custom_labels = opened["custom"].annotations.category_labels if "custom" in opened else None
+    space = build_category_space(cfg, custom_labels)
+    sources = [_build_source(name, data, space, cfg) for name, data in opened.items()]
+    total = cfg.TRAINING.MAX_ITERATIONS * cfg.TRAINING.BATCH_SIZE
+    schedule = MixSchedule([len(source) for source in sources], list(weights.values()), total, cfg.TRAINING.SEED)
+    return ClipDataset(sources=sources, schedule=schedule, preprocessor=build_preprocessor(cfg), seed=cfg.TRAINING.SEED)
+
+
+def training_category_names(cfg: Config) -> Mapping[int, str]:
+    """Name of each training category id, for pictures and result files; reads DATA.CUSTOM's file where it decides."""
+    needs_custom = cfg.TRAINING.MODE == "custom" and cfg.INPUT.NUM_CLASSES > 2
+    labels = open_training_set("custom", cfg).annotations.category_labels if needs_custom else None
+    return build_category_space(cfg, labels).names
+
+
+def _build_source(name: str, data: OpenedVideos | OpenedStills, space: CategorySpace, cfg: Config) -> ClipSource:
+    rule = space.rule(name, data.annotations.category_labels, data.annotations.source)
+    if isinstance(data, OpenedStills):
+        augmenter = FrameAugmenter(_STILL_RANGES.get(name, _OTHER_STILL_RANGE))
+        return StillClips(name=name, stills=data, rule=rule, num_frames=cfg.INPUT.NUM_FRAMES, augmenter=augmenter)
+    section = cfg.DATA[_CONFIG_SECTIONS.get(name, name.upper())]
+    return VideoClips(
+        name=name,
+        videos=data,
+        rule=rule,
+        num_frames=cfg.INPUT.NUM_FRAMES,
+        gap=FrameGap(section.FRAME_GAP_LOWER, section.FRAME_GAP_UPPER),
+        split=split_at_empty_stretches if name == "kitti_mots" else frames_with_instances,
+        changes=VideoChanges(
+            horizontal_flip=section.HORIZONTAL_FLIP,
+            time_reversal=section.TIME_REVERSAL,
+            single_instance_duplication=section.SINGLE_INSTANCE_DUPLICATION,
+            ignore_background=section.IGNORE_BACKGROUND,
+            augmenter=FrameAugmenter(_VIDEO_RANGE) if section.AUGMENT else None,
+        ),
+    )

@@ -1,0 +1,229 @@
+"""Mapillary Vistas: instance or panoptic PNGs, and copies of the images at the size that the annotations are made for.
+
+Expected below ROOT: ``{training,validation}/images/<image>.jpg``, and beside ``images`` either ``instances`` (v1.2:
+16-bit PNGs, 256 x label + instance, labels in ``config.json``) or ``panoptic`` (RGB PNGs, R + 256 G + 65536 B,
+segments in ``panoptic_*.json``); both also below ``v1.2`` or ``v2.0``. Without ``--format`` the instances are taken
+where they exist. Both parts of the dataset go into one file, as class ids label + 1 (what the panoptic files use
+too); classes that are not countable are left out; unlabeled pixels and panoptic crowds become the image's ignore
+region.
+
+The images are larger than any network input (up to 4000 pixels and more). They are scaled down, never up, until the
+shorter side is ``--short-side``, or to the sizes in an existing mapillary.json with ``--sizes-from``, and written
+below ``--images-output``, which MAPILLARY_IMAGES_DIR has to name. Copies that exist with the right size are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from stemseg.data.images import read_image
+from stemseg.data.prepare.masks import check_map_size, encode_ids, image_size, present_ids, read_color_ids, read_id_map
+from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
+from stemseg.data.prepare.trees import find, list_images, read_json
+from stemseg.structures.annotations import StillImage, load_still_annotations
+from stemseg.structures.rle import encode_rle
+from stemseg.utils.errors import DataError
+
+_PARTS = ("training", "validation")
+_UNLABELED = "void--unlabeled"
+_INSTANCE_DIRS = ("instances", "v1.2/instances")
+_PANOPTIC_DIRS = ("panoptic", "v1.2/panoptic", "v2.0/panoptic")
+
+
+@dataclass(frozen=True)
+class MapillaryImage(ConversionJob):
+    """An image to scale down and annotate.
+
+    Attributes:
+        image: the original.
+        id_map: its instance or panoptic PNG.
+        segments: the panoptic file's segments of this image; None for an instance PNG.
+        countable: category ids with instances.
+        unlabeled: the label number of unlabeled pixels in an instance PNG, or None.
+        output: where the smaller copy goes.
+        size: its (height, width); None: by ``short_side``.
+        short_side: pixels.
+        overwrite: write the copy even where it exists.
+    """
+
+    image: Path
+    id_map: Path
+    segments: list[dict[str, Any]] | None
+    countable: frozenset[int]
+    unlabeled: int | None
+    output: Path
+    size: tuple[int, int] | None
+    short_side: int
+    overwrite: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of this dataset."""
+    parser.add_argument(
+        "--format", choices=("instances", "panoptic"), help="annotations to read (default: what exists)"
+    )
+    parser.add_argument("--images-output", metavar="DIR", help="folder of the copies (default: ROOT/downsampled)")
+    parser.add_argument(
+        "--short-side", type=int, default=1024, help="pixels of the copies' shorter side (default: 1024)"
+    )
+    parser.add_argument("--sizes-from", metavar="JSON", help="take the copies' sizes from an existing mapillary.json")
+    parser.add_argument("--overwrite", action="store_true", help="write copies anew that exist already")
+
+
+def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
+    """The file mapillary.json."""
+    output = Path(args.images_output) if args.images_output else root / "downsampled"
+    sizes = _published_sizes(args.sizes_from)
+    labels: dict[int, str] = {}
+    jobs, problems = [], []
+    for part in _PARTS:
+        images = find(root, [f"{part}/images"], f"the {part} images of Mapillary Vistas")
+        folder, is_panoptic = _annotation_folder(root / part, args.format)
+        source = _read_panoptic(folder) if is_panoptic else _read_config(root)
+        labels.update(source.labels)
+        for image in list_images(images):
+            segments = source.segments.get(image.stem) if is_panoptic else None
+            if is_panoptic and segments is None:
+                problems.append(f"{image} has no entry in the panoptic file of {folder}")
+                continue
+            name = f"{image.stem}.jpg"
+            job = MapillaryImage(
+                name=name,
+                image=image,
+                id_map=folder / f"{image.stem}.png",
+                segments=segments,
+                countable=frozenset(source.labels),
+                unlabeled=source.unlabeled,
+                output=output / name,
+                size=sizes.get(name),
+                short_side=args.short_side,
+                overwrite=args.overwrite,
+            )
+            jobs.append(job)
+    next_step = f"export MAPILLARY_IMAGES_DIR={output}"
+    return [Plan("mapillary.json", "stills", labels, jobs, convert, problems, next_step=next_step)]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Names of the countable categories, the label of unlabeled pixels, and (panoptic) segments by image."""
+
+    labels: dict[int, str]
+    unlabeled: int | None
+    segments: dict[str, list[dict[str, Any]]]
+
+
+def _published_sizes(path: str | None) -> dict[str, tuple[int, int]]:
+    if path is None:
+        return {}
+    return {Path(i.image_path).name: (i.height, i.width) for i in load_still_annotations(path).images}
+
+
+def _annotation_folder(part: Path, wanted: str | None) -> tuple[Path, bool]:
+    """The folder of the PNGs and whether they are panoptic."""
+    if wanted != "panoptic" and (wanted or any((part / name).is_dir() for name in _INSTANCE_DIRS)):
+        return find(part, _INSTANCE_DIRS, "the instance PNGs"), False
+    return find(part, _PANOPTIC_DIRS, "the panoptic PNGs"), True
+
+
+def _read_config(root: Path) -> _Labels:
+    path = find(root, ["config_v1.2.json", "config.json"], "the file that names the labels")
+    entries = read_json(path, ["labels"])["labels"]
+    labels = {i: entry["readable"] for i, entry in enumerate(entries, start=1) if entry["instances"]}
+    unlabeled = next((i for i, entry in enumerate(entries) if entry["name"] == _UNLABELED), None)
+    return _Labels(labels, unlabeled, {})
+
+
+def _read_panoptic(folder: Path) -> _Labels:
+    sources = sorted([*folder.glob("panoptic*.json"), *folder.parent.glob("panoptic*.json")])
+    if not sources:
+        raise DataError(f"no panoptic_*.json in {folder} or {folder.parent}; it is part of the official download")
+    content = read_json(sources[0], ["annotations", "categories"])
+    labels = {category["id"]: category["name"] for category in content["categories"] if category["isthing"]}
+    segments = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in content["annotations"]}
+    return _Labels(labels, None, segments)
+
+
+def convert(job: MapillaryImage) -> Converted:
+    """Write the smaller copy and annotate it; nothing to annotate where it shows no instance."""
+    original = image_size(job.image)
+    size = job.size or shrunk_size(*original, short_side=job.short_side)
+    ids = read_id_map(job.id_map) if job.segments is None else read_color_ids(job.id_map)
+    check_map_size(ids, original, job.id_map)
+    all_ids = set(present_ids(ids))
+    ids = resize_ids(ids, size)
+    if job.segments is None:
+        categories = {i: i // 256 + 1 for i in all_ids}
+        ignored = [i for i in all_ids if i // 256 == job.unlabeled]
+        problems = []
+    else:
+        categories, ignored, problems = _read_segments(job, all_ids)
+    instances = {i: category for i, category in categories.items() if category in job.countable and i not in ignored}
+    masks = encode_ids(ids, leave_out=all_ids - instances.keys())
+    left_out = {"instances that vanish in the smaller copy": len(instances) - len(masks)}
+    left_out = {reason: count for reason, count in left_out.items() if count}
+    if not masks or problems:
+        return Converted(None, problems, left_out if problems else {**left_out, "images without an instance": 1})
+    write_downsampled(job.image, job.output, size, overwrite=job.overwrite)
+    region = np.isin(ids, ignored)
+    ignore = encode_rle(region) if region.any() else None
+    item = StillImage(*size, job.name, [instances[i] for i in masks], list(masks.values()), ignore)
+    return Converted(item, [], left_out)
+
+
+def _read_segments(job: MapillaryImage, ids: set[int]) -> tuple[dict[int, int], list[int], list[str]]:
+    """Category of each segment, ids that become the ignore region (unlabeled: 0; crowds), problems."""
+    categories = {segment["id"]: segment["category_id"] for segment in job.segments}
+    crowds = [segment["id"] for segment in job.segments if segment.get("iscrowd")]
+    problems = [f"{job.id_map}: segment {i} is not in the panoptic file" for i in sorted(ids - {0} - categories.keys())]
+    problems += [
+        f"{job.id_map}: segment {i} of the panoptic file has no pixel" for i in sorted(categories.keys() - ids)
+    ]
+    return categories, [0, *crowds], problems
+
+
+MAPILLARY = PreparedDataset("Mapillary Vistas, with smaller copies of its images", add_arguments, make_plans)
+
+
+# Smaller copies of images and of their id maps.
+
+
+_JPEG_QUALITY = 95
+
+
+def shrunk_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
+    """(height, width) with the shorter side at most ``short_side`` pixels and the same aspect ratio."""
+    scale = min(1.0, short_side / min(height, width))
+    return round(scale * height), round(scale * width)
+
+
+def resize_ids(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The id map [H, W] at another size [h, w]: the id at the center of each new pixel."""
+    rows, columns = (((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(size, ids.shape, strict=True))
+    return ids[rows[:, None], columns]
+
+
+def write_downsampled(source: Path, target: Path, size: tuple[int, int], *, overwrite: bool) -> None:
+    """Write ``source`` at (height, width) = ``size`` as a JPEG, whole or not at all; keeps a copy of that size.
+
+    Raises:
+        DataError: where the source cannot be read or the copy cannot be written.
+    """
+    if not overwrite and target.exists() and image_size(target) == size:
+        return
+    image = read_image(source)
+    if image.shape[:2] != size:
+        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    done, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not done:
+        raise DataError(f"{source} could not be encoded as a JPEG")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".part")
+    temporary.write_bytes(content.tobytes())
+    temporary.replace(target)

@@ -1,0 +1,178 @@
+"""Runs plans: in parallel, entry by entry, all or nothing for each file, with everything that is wrong in one list."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
+from stemseg.structures.annotations import StillImage, VideoSequence, save_still_annotations, save_video_annotations
+from stemseg.utils.errors import DataError, StemsegError
+
+_SHOWN_PROBLEMS = 50  # on the screen; the file holds all
+_JOBS_IN_FLIGHT = 8  # for each worker; bounds the memory where converting is faster than writing
+
+
+def run_plans(plans: Sequence[Plan], output_dir: Path, *, workers: int, skip_invalid: bool) -> list[ConversionSummary]:
+    """Write every plan's file; a plan with problems writes nothing, or with ``skip_invalid`` its sound entries.
+
+    Problems are listed in ``<file>_problems.txt`` beside the annotation file, which vanishes once there are none.
+
+    Raises:
+        DataError: after all plans were tried, with the problems of all of them.
+    """
+    summaries, problems = [], []
+    for plan in plans:
+        summary = ConversionSummary(output_dir / plan.filename, plan)
+        try:
+            _write(plan, summary, workers=workers, skip_invalid=skip_invalid)
+        except _GivenUp:
+            problems += [f"{plan.filename}: {problem}" for problem in summary.problems]
+        else:
+            summaries.append(summary)
+            if plan.finish is not None:
+                plan.finish()
+        summary.write_problems()
+    if problems:
+        raise DataError(_report(problems, summaries, output_dir))
+    return summaries
+
+
+class _GivenUp(StemsegError):
+    """A plan has problems; they are in its summary."""
+
+
+def _report(problems: Sequence[str], written: Sequence[ConversionSummary], output_dir: Path) -> str:
+    lines = [f"found {len(problems)} problems:", *problems[:_SHOWN_PROBLEMS]]
+    if len(problems) > _SHOWN_PROBLEMS:
+        lines.append(f"... and {len(problems) - _SHOWN_PROBLEMS} more; all of them are in {output_dir}/*_problems.txt")
+    lines.append(f"Written: {', '.join(str(s.path) for s in written) or 'nothing'}.")
+    lines.append("Repair the download and run the command again, or leave out entries with problems by --skip-invalid.")
+    return "\n".join(lines)
+
+
+def _write(plan: Plan, summary: ConversionSummary, *, workers: int, skip_invalid: bool) -> None:
+    save = save_video_annotations if plan.kind == "videos" else save_still_annotations
+    save(summary.path, _sound_items(plan, summary, workers, skip_invalid), plan.category_labels)
+
+
+def _sound_items(
+    plan: Plan, summary: ConversionSummary, workers: int, skip_invalid: bool
+) -> Iterator[VideoSequence | StillImage]:
+    """The entries without problems; raises at the end, so that the file is given up, where there were problems."""
+    for converted in tqdm(convert_all(plan, workers), total=len(plan.jobs), desc=plan.filename, unit=plan.kind[:-1]):
+        summary.add(converted)
+        if converted.item is not None and not converted.problems:
+            yield converted.item
+    if not summary.num_items and not summary.problems:
+        summary.problems.append(f"there are no {plan.kind} to write")
+    if summary.problems and (not skip_invalid or not summary.num_items):
+        raise _GivenUp(f"{plan.filename} was not written")
+
+
+def convert_all(plan: Plan, workers: int) -> Iterator[Converted]:
+    """Convert the plan's jobs in their order, in ``workers`` processes (in this one where it is 1)."""
+    convert = partial(_convert_guarded, plan.convert)
+    if workers <= 1:
+        yield from map(convert, plan.jobs)
+        return
+    # fresh processes, not forks: this one may hold gigabytes of parsed JSON
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        waiting: deque[Future[Converted]] = deque()
+        for job in plan.jobs:
+            waiting.append(pool.submit(convert, job))
+            if len(waiting) >= workers * _JOBS_IN_FLIGHT:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _convert_guarded(convert: Callable[[ConversionJob], Converted], job: ConversionJob) -> Converted:
+    """One damaged entry must not end the run: the others are still to be checked."""
+    try:
+        return convert(job)
+    except (StemsegError, OSError) as error:
+        return Converted(None, [f"{job.name}: {error}"], {})
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        return Converted(None, [f"{job.name}: damaged entry ({type(error).__name__}: {error})"], {})
+
+
+# What a run wrote: entries, frames, instances per class, what was left out, what is wrong.
+
+
+class ConversionSummary:
+    """Counts the entries of one annotation file while it is written; ``str()`` gives the report."""
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.path = path
+        self.problems = list(plan.problems)
+        self.num_items = 0
+        self.num_frames = 0
+        self.num_masks = 0
+        self.num_annotated = 0
+        self.instances: Counter[int] = Counter()
+        self.left_out: Counter[str] = Counter(plan.left_out)
+        self._plan = plan
+
+    def add(self, converted: Converted) -> None:
+        """Count an entry, or take note of its problems."""
+        self.problems += converted.problems
+        self.left_out.update(converted.left_out)
+        if converted.problems:
+            self.left_out[f"{self._plan.kind} with problems"] += 1
+        elif converted.item is not None:
+            self._count(converted.item)
+
+    @property
+    def problems_path(self) -> Path:
+        """Where the problems are listed."""
+        return self.path.with_name(f"{self.path.stem}_problems.txt")
+
+    def write_problems(self) -> None:
+        """List the problems in their file; remove a list that an earlier run left where there are none."""
+        if self.problems:
+            self.problems_path.parent.mkdir(parents=True, exist_ok=True)
+            self.problems_path.write_text("\n".join(self.problems) + "\n", encoding="utf-8")
+        else:
+            self.problems_path.unlink(missing_ok=True)
+
+    def _count(self, item: VideoSequence | StillImage) -> None:
+        self.num_items += 1
+        if isinstance(item, StillImage):
+            self.num_frames += 1
+            self.num_annotated += 1
+            self.num_masks += len(item.segmentations)
+            self.instances.update(item.categories)
+            return
+        self.num_frames += len(item)
+        self.num_annotated += item.is_annotated
+        self.num_masks += sum(map(len, item.segmentations or ()))
+        self.instances.update((item.categories or {}).values())
+
+    def __str__(self) -> str:
+        frames = f", {self.num_frames} frames" if self._plan.kind == "videos" else ""
+        total = self.instances.total()
+        lines = [f"{self.path}: {self.num_items} {self._plan.kind}{frames}, {total} instances, {self.num_masks} masks"]
+        labels = self._plan.category_labels
+        width = max((len(name) for name in labels.values()), default=0)
+        lines += [f"  {labels[i]:<{width}} {count:>8}" for i, count in self.instances.most_common()]
+        absent = [name for i, name in labels.items() if i not in self.instances]
+        if total and absent:
+            lines.append(f"  classes without an instance: {', '.join(absent)}")
+        if not self.num_annotated:
+            lines.append("  no ground truth: a test set")
+        lines += [f"  left out: {count} {reason}" for reason, count in sorted(self.left_out.items())]
+        if self.problems:
+            lines.append(f"  problems: {len(self.problems)}, listed in {self.problems_path}")
+        if self._plan.next_step:
+            lines.append(f"  next: {self._plan.next_step}")
+        return "\n".join(lines)

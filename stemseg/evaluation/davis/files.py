@@ -1,0 +1,109 @@
+"""Find the videos of a DAVIS evaluation on disk: palette PNGs of results, and of ground truth or its standard JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from stemseg.evaluation.davis.measures import DavisProtocol, DavisVideo
+from stemseg.evaluation.ground_truth import (
+    GroundTruthVideo,
+    check_sequences,
+    ground_truth_from_annotations,
+    read_sequence_names,
+)
+from stemseg.evaluation.masks import VOID, PaintedIdMaps, PngIdMaps
+from stemseg.structures.annotations import load_video_annotations
+from stemseg.utils.errors import DataError
+
+
+def open_davis(
+    results: str | Path,
+    ground_truth: str | Path,
+    protocol: DavisProtocol,
+    *,
+    sequences: Iterable[str] | None = None,
+    all_objects: bool = False,
+) -> list[DavisVideo]:
+    """Pair the results of each sequence with its ground truth; images are read later.
+
+    Args:
+        results: folder of ``<sequence>/<frame>.png``, or the folder above with these in ``results/``.
+        ground_truth: standard JSON, folder of ``<sequence>/<frame>.png``, or the root of DAVIS.
+        sequences: their names; None: all of the ground truth, of DAVIS' root the validation set.
+        all_objects: count objects that enter after the first frame too, which the official code leaves out.
+
+    Raises:
+        DataError: naming what is missing: folder, sequence, frame.
+    """
+    folder, ground_truth = results_folder(results), Path(ground_truth)
+    found = {unquote(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    if ground_truth.is_file():
+        annotated = ground_truth_from_annotations(load_video_annotations(ground_truth)).videos
+        videos = {video.id: video for video in annotated}
+        names = check_sequences(videos, found, sequences, folder)
+        return [_painted(videos[name], found[name], all_objects) for name in names]
+    root, default = _png_root(ground_truth, protocol)
+    known = sorted(path.name for path in root.iterdir() if path.is_dir())
+    names = check_sequences(known, found, default if sequences is None else sequences, folder)
+    return [_from_pngs(root / name, found[name], all_objects) for name in names]
+
+
+def results_folder(path: str | Path) -> Path:
+    """The folder of the results of all sequences: ``path``, or ``path/results`` where that exists.
+
+    Raises:
+        DataError: where it is no folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder; expected the results that inference wrote, one entry per sequence")
+    return path / "results" if (path / "results").is_dir() else path
+
+
+def _png_root(path: Path, protocol: DavisProtocol) -> tuple[Path, list[str] | None]:
+    """The folder of the ground truth's sequences, and the names of DAVIS' validation set where ``path`` is its root."""
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist; expected DAVIS' root, its folder of annotations, or a standard JSON")
+    names = ("Annotations_unsupervised", "Annotations") if protocol.match_proposals else ("Annotations",)
+    for name in names:
+        if (path / name / "480p").is_dir():
+            listing = path / "ImageSets" / "2017" / "val.txt"
+            return path / name / "480p", list(read_sequence_names([str(listing)])) if listing.is_file() else None
+    return path, None
+
+
+def _from_pngs(truth: Path, prediction: Path, all_objects: bool) -> DavisVideo:
+    frames = sorted(path.stem for path in truth.glob("*.png"))
+    if not frames:
+        raise DataError(f"{truth} holds no PNG; expected the ground truth of each frame, such as 00000.png")
+    maps = PngIdMaps(truth, frames)
+    _check_frames(prediction, frames)
+    ids = None
+    if all_objects:
+        ids = sorted({int(i) for t in range(len(maps)) for i in np.unique(maps.read(t))} - {0, VOID})
+    images = [f"{truth.name}/{frame}.jpg" for frame in frames]
+    return DavisVideo(truth.name, maps, PngIdMaps(prediction, frames), object_ids=ids, image_paths=images)
+
+
+def _painted(video: GroundTruthVideo, prediction: Path, all_objects: bool) -> DavisVideo:
+    _check_frames(prediction, video.frame_names)
+    tracks = {track.instance_id: track.segmentations for track in video.tracks}
+    first = max((i for i, segmentations in tracks.items() if segmentations[0]), default=0)
+    ids = sorted(i for i in tracks if all_objects or i <= first)
+    maps = PaintedIdMaps(video.height, video.width, len(video), tracks)
+    found = PngIdMaps(prediction, video.frame_names)
+    return DavisVideo(video.id, maps, found, object_ids=ids, void_id=None, image_paths=video.image_paths)
+
+
+def _check_frames(prediction: Path, frames: Sequence[str]) -> None:
+    """Refuse PNGs of frames that the sequence does not have; missing ones are named when they are read."""
+    strange = sorted({path.stem for path in prediction.glob("*.png")} - set(frames))
+    if strange:
+        raise DataError(
+            f"{prediction} holds {strange[0]}.png, but the sequence's {len(frames)} frames are {frames[0]} to "
+            f"{frames[-1]}; were the results made for another sequence, or for all its frames?"
+        )

@@ -1,0 +1,134 @@
+"""Areas and intersections of run-length encoded masks, computed on the runs: nothing is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from pycocotools import mask as coco_mask
+
+from stemseg.utils.errors import DataError
+
+
+def mask_areas(counts: Sequence[str], height: int, width: int) -> np.ndarray:
+    """Foreground pixels of each mask, [M] int64."""
+    if not counts:
+        return np.zeros(0, dtype=np.int64)
+    return coco_mask.area(_rles(counts, height, width)).astype(np.int64)
+
+
+def mask_intersections(first: Sequence[str], second: Sequence[str], height: int, width: int) -> np.ndarray:
+    """Pixels that each mask of ``first`` shares with each of ``second``, [A, B] int64.
+
+    pycocotools gives no intersections, but with "crowd" set its IoU is intersection / area of the first mask, so one
+    call for all pairs and a rounding give them exactly.
+    """
+    if not first or not second:
+        return np.zeros((len(first), len(second)), dtype=np.int64)
+    rles = _rles(first, height, width)
+    shares = coco_mask.iou(rles, _rles(second, height, width), [True] * len(second))
+    return np.rint(shares * coco_mask.area(rles)[:, None]).astype(np.int64)
+
+
+def video_ious(
+    first: Sequence[Sequence[str | None]], second: Sequence[Sequence[str | None]], height: int, width: int
+) -> np.ndarray:
+    """Spatio-temporal IoU of each track of ``first`` with each of ``second``, [A, B] float64.
+
+    A track is one mask or None per frame; intersections and unions are summed over the frames before they are divided.
+    The IoU of two tracks without a pixel is 0.
+    """
+    intersections = np.zeros((len(first), len(second)), dtype=np.int64)
+    if not intersections.size:
+        return intersections.astype(np.float64)
+    for frame_first, frame_second in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True):
+        rows = [i for i, counts in enumerate(frame_first) if counts]
+        columns = [j for j, counts in enumerate(frame_second) if counts]
+        intersections[np.ix_(rows, columns)] += mask_intersections(
+            [frame_first[i] for i in rows], [frame_second[j] for j in columns], height, width
+        )
+    areas_first, areas_second = (
+        np.array([mask_areas([m for m in track if m], height, width).sum() for track in tracks], dtype=np.int64)
+        for tracks in (first, second)
+    )
+    unions = areas_first[:, None] + areas_second[None, :] - intersections
+    return np.divide(intersections, unions, out=np.zeros(unions.shape), where=unions > 0)
+
+
+def _rles(counts: Sequence[str], height: int, width: int) -> list[dict]:
+    return [{"size": [height, width], "counts": c.encode("ascii")} for c in counts]
+
+
+# Where the id maps of a video come from: palette PNGs on disk, or tracks in memory painted frame by frame.
+
+
+VOID = 255  # the id of pixels that count neither for nor against, in ground truth
+
+
+class IdMapSource(Protocol):
+    """The id maps of one video, read one by one: 0 is background, objects count from 1."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    def read(self, frame: int) -> np.ndarray:
+        """The id map of a frame, [H, W] unsigned integers."""
+
+
+@dataclass(frozen=True)
+class PngIdMaps:
+    """Id maps as ``folder/<frame name>.png``, palette or gray."""
+
+    folder: Path
+    frame_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.frame_names)
+
+    def read(self, frame: int) -> np.ndarray:
+        """The id map of a frame, [H, W] uint8.
+
+        Raises:
+            DataError: where the file is missing, damaged or not an 8-bit map of ids.
+        """
+        path = self.folder / f"{self.frame_names[frame]}.png"
+        try:
+            with Image.open(path) as image:
+                if image.mode not in ("P", "L", "1"):
+                    raise DataError(
+                        f"{path} is a {image.mode} image, expected ids as palette (P) or gray (L) values, one per pixel"
+                    )
+                return np.array(image).astype(np.uint8)
+        except FileNotFoundError:
+            raise DataError(
+                f"{path} does not exist: frame {frame} of the {len(self)} of sequence '{self.folder.name}' has no PNG. "
+                "Every frame needs one, also where nothing is found; did inference stop early?"
+            ) from None
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise DataError(f"{path} is not a readable PNG: {error}; write it again") from error
+
+
+@dataclass(frozen=True)
+class PaintedIdMaps:
+    """Tracks in memory as id maps: each paints its masks (counts or None, one per frame) in its id, in their order."""
+
+    height: int
+    width: int
+    num_frames: int
+    tracks: Mapping[int, Sequence[str | None]]
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    def read(self, frame: int) -> np.ndarray:
+        """The id map of a frame, [H, W] uint32."""
+        id_map = np.zeros((self.height, self.width), dtype=np.uint32)
+        for track_id, segmentations in self.tracks.items():
+            if segmentations[frame]:
+                rle = {"size": [self.height, self.width], "counts": segmentations[frame].encode("ascii")}
+                id_map[coco_mask.decode(rle) != 0] = track_id
+        return id_map

@@ -1,0 +1,200 @@
+"""The streaming engine: frames in, tracks out, for a video of any length in bounded memory (METHOD section 8).
+
+Frames go through the backbone once and stay as features while a clip still needs them. When a clip is complete, the
+heads run on it; its embeddings wait until the averages over all clips are final for each of its frames. Then it is
+clustered, chained to the tracks so far, and only compressed labels remain.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stemseg.config import Config
+from stemseg.inference.chaining import ChainedClip, Chainer, ClipLabels
+from stemseg.inference.clip_schedule import ClipFrames, ClipSchedule
+from stemseg.inference.clustering import ClipMaps, SequentialClustering, build_clustering, gather_points, keep_maps
+from stemseg.inference.semantics import FrameAverages, SemanticRule, build_semantic_rule, class_votes
+from stemseg.inference.tracks import TrackStore
+from stemseg.modeling.network import Network
+from stemseg.structures.network_output import FeaturePyramid
+from stemseg.utils.timing import Stopwatch
+
+OUTPUT_STRIDE = 4
+_AMP_TYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """How a video is cut, computed and upsampled.
+
+    Attributes:
+        clip_length: T, frames of a clip.
+        frame_overlap: frames that consecutive clips share.
+        frames_per_batch: frames that go through the backbone at once.
+        label_stride: pixels of the network's input per pixel of a label map: 4; 1 upsamples the embeddings.
+        device: of the network.
+        clustering_device: of clustering, chaining and voting.
+        autocast: type of mixed precision, or None.
+        average_padding: a clip shorter than T averages the semantics of all repetitions of its first frame, as the
+            published code did, not of the last one only.
+    """
+
+    clip_length: int
+    frame_overlap: int
+    frames_per_batch: int
+    label_stride: int
+    device: torch.device
+    clustering_device: torch.device
+    autocast: torch.dtype | None = None
+    average_padding: bool = False
+
+
+class InferenceEngine:
+    """Segments one video: :meth:`step` with each new piece of it, then :meth:`finish`.
+
+    Args:
+        network: in evaluation mode, on ``settings.device``.
+        settings: see :class:`EngineSettings`.
+        clustering, chainer, semantics: the parts; the chainer must be new.
+        stopwatch: takes the seconds of the stages "backbone", "heads", "clustering" and "chaining".
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        settings: EngineSettings,
+        *,
+        clustering: SequentialClustering,
+        chainer: Chainer,
+        semantics: SemanticRule,
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
+        self._network = network
+        self._settings = settings
+        self._clustering = clustering
+        self._chainer = chainer
+        self._semantics = semantics
+        self._stopwatch = stopwatch or Stopwatch(settings.device)
+        self._schedule = ClipSchedule(settings.clip_length, settings.frame_overlap)
+        self._features: dict[int, FeaturePyramid] = {}
+        self._averages = FrameAverages()
+        self._waiting: deque[ClipMaps] = deque()
+        self._store = TrackStore()
+
+    @property
+    def num_kept_features(self) -> int:
+        """Frames whose backbone features are in memory."""
+        return len(self._features)
+
+    @property
+    def num_kept_averages(self) -> int:
+        """Frames whose semantic averages are in memory."""
+        return len(self._averages)
+
+    @property
+    def num_waiting_clips(self) -> int:
+        """Clips whose embeddings are in memory."""
+        return len(self._waiting)
+
+    @torch.inference_mode()
+    def step(self, frames: Tensor) -> None:
+        """Take in the next frames of the video, [F, 3, H, W] float32, normalized and padded, on any device."""
+        for batch in frames.split(self._settings.frames_per_batch):
+            self._encode(batch)
+            self._advance(self._schedule.add(len(batch)))
+
+    @torch.inference_mode()
+    def finish(self) -> TrackStore:
+        """End the video; the store then holds the labels of all its frames."""
+        self._advance(self._schedule.finish())
+        return self._store
+
+    def _encode(self, frames: Tensor) -> None:
+        with self._stopwatch.stage("backbone"), self._precision():
+            features = self._network.encode(frames.to(self._settings.device, non_blocking=True))
+        for i in range(len(frames)):
+            self._features[self._schedule.num_frames + i] = FeaturePyramid(*(level[i] for level in features))
+
+    def _advance(self, clips: list[ClipFrames]) -> None:
+        for clip in clips:
+            self._run_heads(clip)
+        first_open = self._schedule.first_open_frame
+        for frame in [f for f in self._features if f < first_open]:
+            del self._features[frame]
+        while self._waiting and self._waiting[0].frames[-1] < first_open:
+            self._label(self._waiting.popleft())
+        self._averages.forget_before(self._waiting[0].frames[0] if self._waiting else first_open)
+
+    def _run_heads(self, clip: ClipFrames) -> None:
+        with self._stopwatch.stage("heads"):
+            pyramids = [self._features[frame] for frame in clip.indices]
+            stacked = FeaturePyramid(*(torch.stack(levels, dim=1)[None] for levels in zip(*pyramids, strict=True)))
+            with self._precision():
+                output = self._network.decode(stacked)
+            averaged = clip.indices if self._settings.average_padding else clip.frames
+            self._averages.add(averaged, self._semantics.maps(output)[:, -len(averaged) :])
+            self._waiting.append(keep_maps(clip.frames, output, self._settings.clustering_device))
+
+    def _label(self, clip: ClipMaps) -> None:
+        """Cluster and chain a clip whose frames are final."""
+        with self._stopwatch.stage("clustering"):
+            labels = self._cluster(clip)
+        with self._stopwatch.stage("chaining"):
+            chained = self._chainer.add(labels)
+            self._store.add(chained, self._vote(chained))
+
+    def _cluster(self, clip: ClipMaps) -> ClipLabels:
+        scale = OUTPUT_STRIDE // self._settings.label_stride
+        foreground = self._semantics.foreground(self._averages.means(clip.frames), scale).to(clip.maps.device)
+        clusters = self._clustering(*gather_points(clip, foreground, self._network.free_dim_bandwidths))
+        labels = torch.zeros(foreground.shape, dtype=torch.int32, device=clip.maps.device)
+        # instances from 1; outliers stay at -1
+        labels[foreground] = (clusters.labels + (clusters.labels >= 0)).int()
+        return ClipLabels(clip.frames, labels, clusters.num_instances)
+
+    def _vote(self, clip: ChainedClip) -> Tensor | None:
+        logits = self._semantics.class_logits(self._averages.means(clip.frames))
+        return None if logits is None else class_votes(clip.labels, len(clip.track_ids), logits.to(clip.labels.device))
+
+    def _precision(self) -> torch.autocast:
+        autocast = self._settings.autocast
+        return torch.autocast(self._settings.device.type, dtype=autocast, enabled=autocast is not None)
+
+
+def build_engine(
+    cfg: Config,
+    network: Network,
+    *,
+    frame_overlap: int,
+    device: torch.device,
+    clustering_device: torch.device | None = None,
+    stopwatch: Stopwatch | None = None,
+) -> InferenceEngine:
+    """An engine for one video; it clusters on ``clustering_device``, or on the network's where that is None."""
+    compat = cfg.CLUSTERING.STEMSEG_COMPAT
+    return InferenceEngine(
+        network,
+        EngineSettings(
+            clip_length=cfg.INPUT.NUM_FRAMES,
+            frame_overlap=frame_overlap,
+            frames_per_batch=cfg.INFERENCE.FRAMES_PER_BATCH,
+            label_stride=label_stride(cfg),
+            device=device,
+            clustering_device=clustering_device or device,
+            autocast=_AMP_TYPES[cfg.INFERENCE.AMP],
+            average_padding=compat,
+        ),
+        clustering=build_clustering(cfg),
+        chainer=Chainer(min_iou=cfg.CLUSTERING.MIN_MATCH_IOU, compat=compat),
+        semantics=build_semantic_rule(cfg),
+        stopwatch=stopwatch,
+    )
+
+
+def label_stride(cfg: Config) -> int:
+    """Pixels of the network's input per pixel of a label map."""
+    return 1 if cfg.INFERENCE.RESIZE_EMBEDDINGS else OUTPUT_STRIDE

@@ -1,0 +1,149 @@
+"""Runs over all sequences of an input: skips finished ones, shares the rest among processes, writes every format."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stemseg.evaluation.evaluate import RunOptions, run_evaluation
+from stemseg.evaluation.ground_truth import unannotated_error
+from stemseg.evaluation.report import console_text, write_evaluation
+from stemseg.inference.frame_sources import FrameSource
+from stemseg.inference.inputs import DATASETS, InputVideos
+from stemseg.inference.overlays import OverlayWriter
+from stemseg.inference.result_folder import ResultFolder
+from stemseg.inference.video_segmenter import VideoSegmenter
+from stemseg.inference.writers.writer import ResultWriter
+from stemseg.utils.distributed import ProcessInfo
+from stemseg.utils.timing import Stopwatch
+
+_logger = logging.getLogger("stemseg.inference")
+_POLL_SECONDS = 0.5
+
+
+class InferenceRunner:
+    """Segments videos and writes their results.
+
+    Args:
+        sources: all videos, in the order in which results list them.
+        folder: keeps finished sequences.
+        new_segmenter: makes the segmenter, once, where at least one video is not finished.
+        writers: of the result formats.
+        overlays: writes pictures; None for none.
+        process: which of the processes that share the videos this is.
+        num_workers: threads that read frames for pictures.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Sequence[FrameSource],
+        folder: ResultFolder,
+        new_segmenter: Callable[[], VideoSegmenter],
+        writers: Sequence[ResultWriter],
+        overlays: OverlayWriter | None,
+        process: ProcessInfo,
+        num_workers: int,
+    ) -> None:
+        self._sources = sources
+        self._folder = folder
+        self._new_segmenter = new_segmenter
+        self._writers = writers
+        self._overlays = overlays
+        self._process = process
+        self._num_workers = num_workers
+        self._output_watch = Stopwatch()
+
+    def run(self) -> dict[str, float]:
+        """Do this process's share; the main process then waits for the others and writes what holds all sequences.
+
+        Returns:
+            seconds of this process in each stage.
+        """
+        share = share_of(self._sources, self._process)
+        started = [source for source in share if not self._folder.has(source.sequence_id)]
+        if len(started) < len(share):
+            _logger.info("%d of %d sequences were finished before", len(share) - len(started), len(share))
+        with self._progress_bar(started) as bar:
+            for source in share:
+                self._process_video(source, bar)
+        if self._process.is_main:
+            self._assemble()
+        return (self._segmenter.stopwatch.seconds if started else {}) | self._output_watch.seconds
+
+    @cached_property
+    def _segmenter(self) -> VideoSegmenter:
+        return self._new_segmenter()
+
+    def _process_video(self, source: FrameSource, bar: tqdm) -> None:
+        is_new = not self._folder.has(source.sequence_id)
+        if is_new:
+            bar.set_postfix_str(str(source.sequence_id))
+            self._folder.save(self._segmenter.segment(source, bar.update))
+        tracks = self._folder.load(source.sequence_id)
+        with self._output_watch.stage("writing"):
+            for writer in self._writers:  # again for finished ones: cheap, and a changed filter takes effect
+                writer.write_sequence(tracks)
+        if self._overlays is not None and (is_new or not self._overlays.is_written(source.sequence_id)):
+            with self._output_watch.stage("overlays"):
+                self._overlays.write(source, tracks, num_workers=self._num_workers)
+
+    def _assemble(self) -> None:
+        while missing := [s for s in self._sources if not self._folder.has(s.sequence_id)]:
+            _logger.debug("waiting for %d sequences of other processes", len(missing))
+            time.sleep(_POLL_SECONDS)
+        with self._output_watch.stage("writing"):
+            for writer in self._writers:
+                writer.assemble(self._folder.load(source.sequence_id) for source in self._sources)
+
+    def _progress_bar(self, sources: Sequence[FrameSource]) -> tqdm:
+        lengths = [source.expected_length for source in sources]
+        total = None if None in lengths else sum(lengths)
+        return tqdm(total=total, unit="frame", desc="segmenting", disable=not self._process.is_main or not sources)
+
+
+def share_of(sources: Sequence[FrameSource], process: ProcessInfo) -> list[FrameSource]:
+    """The videos that a process takes: every K-th of the videos ordered by length, so that shares take equally long."""
+    by_length = sorted(sources, key=lambda source: -(source.expected_length or 0))
+    mine = {id(source) for source in by_length[process.rank :: process.world_size]}
+    return [source for source in sources if id(source) in mine]
+
+
+# Inference's ``--evaluate``: measure what was just written against the dataset's annotations.
+
+
+def check_measurable(videos: InputVideos) -> None:
+    """Refuse, before anything is segmented, videos without annotations.
+
+    Raises:
+        DataError: that says how to have the results measured instead.
+    """
+    if not videos.is_annotated:
+        raise unannotated_error(Path(videos.origin), "the file")
+
+
+def measure_results(dataset: str, videos: InputVideos, output_dir: Path, *, class_agnostic: bool) -> None:
+    """Log the dataset's official metrics and write them to ``output_dir/evaluation``.
+
+    Args:
+        dataset: a value of ``--dataset``; where its results have several formats, each has its metrics.
+        class_agnostic: AP without regard to classes, for a model that has none.
+    """
+    formats = DATASETS[dataset].formats
+    for kind in formats:
+        options = RunOptions(
+            results=output_dir,
+            ground_truth=Path(videos.origin),
+            sequences={str(source.sequence_id): None for source in videos.sources},
+            class_agnostic=class_agnostic,
+            all_objects=dataset == "custom",  # the rule that only the first frame's objects count is DAVIS' own
+        )
+        evaluation = run_evaluation(kind, options)
+        folder = output_dir / "evaluation" / (kind if len(formats) > 1 else "")
+        write_evaluation(evaluation, folder)
+        _logger.info("%s metrics, also in %s:\n%s", kind, folder, console_text(evaluation.report))

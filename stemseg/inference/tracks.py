@@ -1,0 +1,170 @@
+"""The tracks of one video as they grow: compressed label maps, and for each track what ranking and voting need."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stemseg.inference.chaining import ChainedClip
+from stemseg.inference.mask_resizer import MaskResizer
+from stemseg.structures.tracks import Track, VideoTracks
+
+
+@dataclass
+class TrackRecord:
+    """What is known of one track.
+
+    Attributes:
+        first_frame, last_frame: the first and the last frame that it has pixels in.
+        num_pixels: pixels in all frames, at the label maps' scale.
+        class_logits: [K] summed over its pixels; None in a class-agnostic model.
+    """
+
+    first_frame: int
+    last_frame: int
+    num_pixels: int = 0
+    class_logits: np.ndarray | None = None
+
+    @property
+    def lifetime(self) -> int:
+        """Frames from its first to its last, that is last - first."""
+        return self.last_frame - self.first_frame
+
+    @property
+    def category(self) -> int:
+        """The most voted class other than the background (class 0); 1 in a class-agnostic model."""
+        return 1 if self.class_logits is None else 1 + int(self.class_logits[1:].argmax())
+
+
+class _CompressedLabels(NamedTuple):
+    data: bytes
+    dtype: np.dtype
+
+
+@dataclass
+class TrackStore:
+    """Label maps of a video's frames in order, and the record of each track. Memory per frame: one compressed map.
+
+    Attributes:
+        size: (H, W) of the label maps, padding included; None before the first frame.
+        records: by track id, from 1.
+    """
+
+    size: tuple[int, int] | None = None
+    records: dict[int, TrackRecord] = field(default_factory=dict)
+    _frames: list[_CompressedLabels] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the compressed label maps."""
+        return sum(len(frame.data) for frame in self._frames)
+
+    def add(self, clip: ChainedClip, class_votes: Tensor | None = None) -> None:
+        """Take in the frames that a clip adds; they must follow the frames that are there.
+
+        Args:
+            clip: the labels of its new frames, [F, H, W], and the track of each of its I instances.
+            class_votes: [I, K], class logits summed over each instance's pixels in these frames.
+        """
+        self.size = tuple(clip.labels.shape[-2:])
+        self._add_records(clip, None if class_votes is None else class_votes.cpu().double().numpy())
+        table = torch.tensor([-1, 0, *clip.track_ids], dtype=torch.int32, device=clip.labels.device)
+        for labels in table[clip.labels.long() + 1].cpu().numpy():
+            self._frames.append(_compress(labels))
+
+    def labels(self, frame: int) -> np.ndarray:
+        """Label map of a frame, [H, W]: track ids, 0 background, -1 outlier."""
+        compressed = self._frames[frame]
+        return np.frombuffer(zlib.decompress(compressed.data), dtype=compressed.dtype).reshape(self.size)
+
+    def _add_records(self, clip: ChainedClip, class_votes: np.ndarray | None) -> None:
+        counts = _count_pixels(clip.labels, len(clip.track_ids))  # [F, I]
+        for i, track_id in enumerate(clip.track_ids):
+            visible = np.flatnonzero(counts[:, i])
+            if not visible.size:
+                continue
+            first, last = clip.frames[visible[0]], clip.frames[visible[-1]]
+            record = self.records.setdefault(track_id, TrackRecord(first, last))
+            record.last_frame = last
+            record.num_pixels += int(counts[:, i].sum())
+            if class_votes is not None:
+                record.class_logits = class_votes[i] + (0 if record.class_logits is None else record.class_logits)
+
+
+def _count_pixels(labels: Tensor, num_instances: int) -> np.ndarray:
+    """Pixels of each instance in each frame, [F, H, W] -> [F, I]."""
+    num_frames, width = labels.shape[0], num_instances + 2
+    frame_offsets = torch.arange(num_frames, device=labels.device)[:, None] * width
+    joint = labels.flatten(1).long() + 1 + frame_offsets
+    return torch.bincount(joint.flatten(), minlength=num_frames * width).view(num_frames, width)[:, 2:].cpu().numpy()
+
+
+def _compress(labels: np.ndarray) -> _CompressedLabels:
+    dtype = np.dtype(np.int16 if labels.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
+    return _CompressedLabels(zlib.compress(labels.astype(dtype).tobytes(), 1), dtype)
+
+
+# From the track store of a video to its result: ranked tracks with masks, categories, scores (METHOD section 8.6).
+
+
+def collect_tracks(
+    store: TrackStore,
+    *,
+    sequence_id: str | int,
+    frame_names: Sequence[str],
+    video_size: tuple[int, int],
+    network_size: tuple[int, int],
+    label_stride: int,
+    max_tracks: int,
+) -> VideoTracks:
+    """The result of a video at its original size. Tracks without a single mask pixel at that size are left out.
+
+    Args:
+        store: label maps of all frames.
+        sequence_id: the video's id, kept as it is.
+        frame_names: name of each frame.
+        video_size, network_size: (height, width) of the video and of the network's input without padding.
+        label_stride: pixels of the network's input per pixel of a label map.
+        max_tracks: tracks kept, longest-lived first.
+    """
+    kept = rank_tracks(store.records, max_tracks)
+    segmentations: dict[int, list[str | None]] = {track_id: [None] * len(store) for track_id in kept}
+    if kept:
+        resizer = MaskResizer(
+            label_size=store.size, label_stride=label_stride, network_size=network_size, video_size=video_size
+        )
+        for frame in range(len(store)):
+            for track_id, counts in resizer.encode(store.labels(frame), kept).items():
+                segmentations[track_id][frame] = counts
+    return VideoTracks(
+        sequence_id=sequence_id,
+        height=video_size[0],
+        width=video_size[1],
+        num_frames=len(store),
+        frame_names=list(frame_names),
+        tracks=_build_tracks(store.records, segmentations),
+    )
+
+
+def rank_tracks(records: Mapping[int, TrackRecord], max_tracks: int) -> list[int]:
+    """Ids of the longest-lived tracks, longest first; among equals the one that was found first."""
+    return sorted(records, key=lambda track_id: (-records[track_id].lifetime, track_id))[:max_tracks]
+
+
+def _build_tracks(records: Mapping[int, TrackRecord], segmentations: Mapping[int, list[str | None]]) -> list[Track]:
+    """Tracks in the order of ``segmentations``, numbered from 1; scores are relative to the track with most pixels."""
+    largest = max((records[track_id].num_pixels for track_id in segmentations), default=1)
+    visible = {track_id: masks for track_id, masks in segmentations.items() if any(masks)}
+    return [
+        Track(number, records[track_id].category, records[track_id].num_pixels / largest, masks)
+        for number, (track_id, masks) in enumerate(visible.items(), start=1)
+    ]

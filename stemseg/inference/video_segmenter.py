@@ -1,0 +1,156 @@
+"""From a frame source to the tracks of a video, with one network for many videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from stemseg.config import Config
+from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, pad_to_multiple
+from stemseg.inference.frame_sources import Frame, FrameSource
+from stemseg.inference.online_engine import InferenceEngine, build_engine, label_stride
+from stemseg.inference.tracks import collect_tracks
+from stemseg.modeling.network import Network
+from stemseg.structures.tracks import VideoTracks
+from stemseg.utils.timing import Stopwatch
+
+# section of DATA that belongs to a model trained in each mode
+DATA_SECTIONS = {
+    "davis": "DAVIS", "youtube_vis": "YOUTUBE_VIS", "youtube_vis_2021": "YOUTUBE_VIS", "ovis": "OVIS",
+    "kitti_mots": "KITTI_MOTS", "custom": "CUSTOM",
+}  # fmt: skip
+
+
+class VideoSegmenter:
+    """Segments videos one after another.
+
+    Args:
+        new_engine: makes the engine of each video.
+        preprocessor: shared with training.
+        label_stride: pixels of the network's input per pixel of the engine's label maps.
+        max_tracks: tracks kept of each video, longest-lived first.
+        frames_per_batch: frames given to the engine at once.
+        num_workers: threads that read and prepare frames ahead.
+        stopwatch: takes the seconds of the stages "reading" and "masks", beside the engine's.
+    """
+
+    def __init__(
+        self,
+        *,
+        new_engine: Callable[[], InferenceEngine],
+        preprocessor: ImagePreprocessor,
+        label_stride: int,
+        max_tracks: int,
+        frames_per_batch: int,
+        num_workers: int,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self.stopwatch = stopwatch
+        self._new_engine = new_engine
+        self._preprocessor = preprocessor
+        self._label_stride = label_stride
+        self._max_tracks = max_tracks
+        self._frames_per_batch = frames_per_batch
+        self._num_workers = num_workers
+
+    def segment(self, source: FrameSource, progress: Callable[[int], object] | None = None) -> VideoTracks:
+        """Segment and track every object of one video.
+
+        Args:
+            source: the video.
+            progress: called with the number of frames that went through, again and again.
+
+        Raises:
+            DataError: naming the frame that can't be read or differs in size.
+        """
+        engine, names, video_size = self._new_engine(), [], (0, 0)
+        for batch in self._batches(source):
+            names += [frame.name for frame, _ in batch]
+            video_size = batch[0][0].image.shape[:2]
+            engine.step(pad_to_multiple(torch.stack([tensor for _, tensor in batch])))
+            if progress is not None:
+                progress(len(batch))
+        store = engine.finish()
+        with self.stopwatch.stage("masks"):
+            return collect_tracks(
+                store,
+                sequence_id=source.sequence_id,
+                frame_names=names,
+                video_size=video_size,
+                network_size=self._preprocessor.output_size(*video_size),
+                label_stride=self._label_stride,
+                max_tracks=self._max_tracks,
+            )
+
+    def _batches(self, source: FrameSource) -> Iterator[list[tuple[Frame, Tensor]]]:
+        frames = source.load(lambda frame: self._preprocessor(frame.image), num_workers=self._num_workers)
+        while True:
+            with self.stopwatch.stage("reading"):
+                batch = list(islice(frames, self._frames_per_batch))
+            if not batch:
+                return
+            yield batch
+
+
+def build_segmenter(
+    cfg: Config,
+    network: Network,
+    *,
+    device: torch.device,
+    section: str | None = None,
+    clustering_device: torch.device | None = None,
+    num_workers: int = 0,
+    stopwatch: Stopwatch | None = None,
+) -> VideoSegmenter:
+    """A segmenter with the settings of a configuration; puts the network on ``device`` and into evaluation mode.
+
+    Args:
+        section: the section of DATA that gives overlap and number of tracks; None takes that of TRAINING.MODE.
+        clustering_device: None clusters where the network is.
+    """
+    network.to(device).eval()
+    stopwatch = stopwatch or Stopwatch(device)
+    rules = cfg.DATA[section or DATA_SECTIONS[cfg.TRAINING.MODE]]
+
+    def new_engine() -> InferenceEngine:
+        return build_engine(
+            cfg,
+            network,
+            frame_overlap=rules.INFERENCE_FRAME_OVERLAP,
+            device=device,
+            clustering_device=clustering_device,
+            stopwatch=stopwatch,
+        )
+
+    return VideoSegmenter(
+        new_engine=new_engine,
+        preprocessor=build_preprocessor(cfg),
+        label_stride=label_stride(cfg),
+        max_tracks=rules.MAX_INFERENCE_TRACKS,
+        frames_per_batch=cfg.INFERENCE.FRAMES_PER_BATCH,
+        num_workers=num_workers,
+        stopwatch=stopwatch,
+    )
+
+
+def segment_video(
+    network: Network,
+    source: FrameSource,
+    cfg: Config,
+    *,
+    device: torch.device | None = None,
+    section: str | None = None,
+) -> VideoTracks:
+    """Segment one video with a network as it is, for scripts and for evaluation during training.
+
+    The network's training mode and device are as before afterwards.
+    """
+    was_training = network.training
+    try:
+        segmenter = build_segmenter(cfg, network, device=device or next(network.parameters()).device, section=section)
+        return segmenter.segment(source)
+    finally:
+        network.train(was_training)

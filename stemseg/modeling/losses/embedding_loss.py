@@ -1,0 +1,190 @@
+"""The embedding loss (METHOD section 6): Lovász hinge on Gaussian probabilities, bandwidth smoothness, seediness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stemseg.config import Config
+from stemseg.modeling.embedding import bandwidth, gaussian_probability, squared_distance
+from stemseg.modeling.losses.lovasz import lovasz_hinge_terms
+from stemseg.structures.clip import ClipTargets
+from stemseg.structures.embedding_dims import EmbeddingDims, parse_dim_mode
+from stemseg.structures.network_output import NetworkOutput
+
+_NEGLIGIBLE_DISTANCE = 36.1  # 2 exp(-1/2 d) is less than half of float32's step below 1: the hinge's error rounds to 0
+
+
+class EmbeddingLossTerms(NamedTuple):
+    """Scalars: the weighted total, which is trained, and the unweighted terms, for the log."""
+
+    total: Tensor
+    lovasz: Tensor
+    variance_smoothness: Tensor
+    seediness: Tensor
+
+
+class _ClipSums(NamedTuple):
+    """Sums over one clip's instances; seediness holds the clip's background term too."""
+
+    lovasz: Tensor
+    variance_smoothness: Tensor
+    seediness: Tensor
+    num_instances: int
+
+
+class EmbeddingCriterion(nn.Module):
+    """The embedding loss of a batch of clips, vectorized over instances.
+
+    Args:
+        dims: the embedding's dimensions.
+        free_dim_stds: standard deviation of the Gaussian in each free dimension.
+        weight: of the whole loss.
+        weight_lovasz, weight_variance_smoothness, weight_seediness: of the terms.
+    """
+
+    free_dim_bandwidths: Tensor  # [1, n], 1 / std^2
+
+    def __init__(
+        self,
+        *,
+        dims: EmbeddingDims,
+        free_dim_stds: Sequence[float],
+        weight: float = 1.0,
+        weight_lovasz: float = 1.0,
+        weight_variance_smoothness: float = 10.0,
+        weight_seediness: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.weight = weight
+        self.weight_lovasz = weight_lovasz
+        self.weight_variance_smoothness = weight_variance_smoothness
+        self.weight_seediness = weight_seediness
+        bandwidths = torch.tensor([[1.0 / std**2 for std in free_dim_stds]])
+        # published checkpoints hold the buffer only where there are free dimensions
+        self.register_buffer("free_dim_bandwidths", bandwidths, persistent=bandwidths.numel() > 0)
+
+    def forward(self, output: NetworkOutput, targets: Sequence[ClipTargets]) -> EmbeddingLossTerms:
+        """The loss over N clips.
+
+        Args:
+            output: maps of the clips; the embedding, raw bandwidth and seediness are used.
+            targets: N targets at the size of these maps.
+
+        Returns:
+            Scalars. Without any visible instance in the batch all are zeros that still depend on the outputs, so that
+            every process of a distributed run takes part in the backward pass.
+        """
+        with torch.autocast(output.embedding.device.type, enabled=False):
+            clips = [
+                self._clip_sums(*maps, target)
+                for *maps, target in zip(
+                    output.embedding.float(),
+                    output.raw_bandwidth.float(),
+                    output.seediness.float(),
+                    targets,
+                    strict=True,
+                )
+            ]
+            clips = [clip for clip in clips if clip is not None]
+            if not clips:
+                zero = sum(x.sum() for x in (output.embedding, output.raw_bandwidth, output.seediness)) * 0.0
+                return EmbeddingLossTerms(zero, zero, zero, zero)
+            num_instances = sum(clip.num_instances for clip in clips)
+            lovasz = sum(clip.lovasz for clip in clips) / num_instances
+            smoothness = sum(clip.variance_smoothness for clip in clips) / len(targets)
+            seediness = sum(clip.seediness for clip in clips) / (num_instances + 1)
+            total = (
+                self.weight_lovasz * lovasz
+                + self.weight_variance_smoothness * smoothness
+                + self.weight_seediness * seediness
+            )
+            return EmbeddingLossTerms(self.weight * total, lovasz, smoothness, seediness)
+
+    def _clip_sums(
+        self, embedding: Tensor, raw_bandwidth: Tensor, seediness: Tensor, target: ClipTargets
+    ) -> _ClipSums | None:
+        """Maps [E | B | 1, T, h, w] of one clip and its targets -> sums over its instances; None without any."""
+        embedding, raw_bandwidth, seediness = (x.flatten(1) for x in (embedding, raw_bandwidth, seediness))  # [., P]
+        masks = target.masks.flatten(1)
+        # an instance without a pixel at this scale has no center; the others keep their own masks
+        masks = masks.index_select(0, masks.amax(dim=1).nonzero()[:, 0]).bool()  # [I, P]
+        if masks.shape[0] == 0:
+            return None
+        weights = masks.float()
+        areas = weights.sum(dim=1)
+        mean_weights = weights.div_(areas[:, None])
+        distances = self._distances(embedding, raw_bandwidth, mean_weights)
+        # of I * P probabilities only those of K pairs count in the hinge ...
+        pairs = _find_pairs(distances.detach(), masks)
+        probabilities = gaussian_probability(distances.flatten().index_select(0, pairs.flat))
+        lovasz = lovasz_hinge_terms(2 * probabilities - 1, pairs.inside, pairs.instance, areas.long())
+        # ... and in the other terms those of the pixels inside of each instance: [M], M = sum of the areas
+        member = pairs.inside.nonzero()[:, 0]
+        instance, pixel = (x.index_select(0, member) for x in (pairs.instance, pairs.pixel))
+        mean_raw = (mean_weights @ raw_bandwidth.detach().T).T  # [B, I]; the variance's gradient by the mean is 0
+        spread = (raw_bandwidth.index_select(1, pixel) - mean_raw.index_select(1, instance)).square().mean(dim=0)
+        error = (seediness[0].index_select(0, pixel) - probabilities.detach().index_select(0, member)).square()
+        area = areas.index_select(0, instance)
+        return _ClipSums(
+            lovasz=lovasz.sum(),
+            variance_smoothness=(spread / area).sum() / len(areas),
+            seediness=(error / area).sum() + _background_seediness(seediness[0], target),
+            num_instances=len(areas),
+        )
+
+    def _distances(self, embedding: Tensor, raw_bandwidth: Tensor, mean_weights: Tensor) -> Tensor:
+        """Squared distances to the mean embedding of each instance, by its mean bandwidth: [I, P]."""
+        centers = mean_weights @ embedding.T  # [I, E]
+        bandwidths = mean_weights @ bandwidth(raw_bandwidth).T  # [I, B]
+        free = self.free_dim_bandwidths.expand(len(centers), -1)
+        return squared_distance(embedding, centers, torch.cat([bandwidths, free], dim=1))
+
+
+class _Pairs(NamedTuple):
+    """K pairs of an instance and a pixel, sorted by instance; [K] each."""
+
+    flat: Tensor  # instance * P + pixel
+    instance: Tensor
+    pixel: Tensor
+    inside: Tensor  # bool: the pixel belongs to the instance
+
+
+def _find_pairs(distances: Tensor, masks: Tensor) -> _Pairs:
+    """The pairs that count in the Lovász hinge, of squared distances [I, P] and masks [I, P] bool.
+
+    All pixels of an instance do. Outside of it a pixel adds nothing when its error in the hinge, 2 p, is below those of
+    all inside pixels, 2 - 2 p, or so small that float32 rounds it to 0. In training that is nearly everything, so that
+    the loss of 20 instances that share an image costs a few times that of one.
+    """
+    smallest = torch.where(masks, distances, torch.inf).amin(dim=1).clamp(min=0)
+    limit = -2 * torch.log(-torch.expm1(-0.5 * smallest))  # where p = 1 - (the largest p inside)
+    near = distances <= limit.clamp(max=_NEGLIGIBLE_DISTANCE)[:, None]
+    flat = (near | masks).flatten().view(torch.uint8).nonzero()[:, 0]
+    instance = torch.div(flat, masks.shape[1], rounding_mode="floor")
+    pixel = flat - instance * masks.shape[1]
+    return _Pairs(flat, instance, pixel, inside=masks.flatten().index_select(0, flat))
+
+
+def _background_seediness(seediness: Tensor, target: ClipTargets) -> Tensor:
+    """Mean squared seediness [P] outside of all instances; ignored pixels count in the mean with 0."""
+    background = target.masks.amax(dim=0).flatten() == 0
+    errors = seediness.square() * (background & (target.ignore_mask.flatten() == 0))
+    return errors.sum() / background.sum().clamp(min=1)
+
+
+def build_embedding_criterion(cfg: Config) -> EmbeddingCriterion:
+    """The criterion of ``TRAINING.LOSSES.EMBEDDING``."""
+    section = cfg.TRAINING.LOSSES.EMBEDDING
+    return EmbeddingCriterion(
+        dims=parse_dim_mode(cfg.MODEL.EMBEDDING_DIM_MODE),
+        free_dim_stds=section.FREE_DIM_STDS,
+        weight=section.WEIGHT,
+        weight_lovasz=section.WEIGHT_LOVASZ,
+        weight_variance_smoothness=section.WEIGHT_VARIANCE_SMOOTHNESS,
+        weight_seediness=section.WEIGHT_SEEDINESS,
+    )

@@ -1,0 +1,97 @@
+"""The command line of training (METHOD section 12)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from stemseg.config import Config
+from stemseg.utils.errors import ConfigError
+
+_DESCRIPTION = """Train a network. A run that was interrupted, in whatever way, goes on with the same command.
+Several processes: torchrun --nproc_per_node K stemseg/training/main.py ..."""
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; ``arguments`` None takes the process's own."""
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add(
+        "--model_dir",
+        required=True,
+        help="name of the run: $STEMSEG_MODELS_DIR/checkpoints/<MODE>/<model_dir>, or a path",
+    )
+    add("--cfg", help="a name in configs/, or a file; by default the config.yaml beside --restore_session")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override single configuration keys")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--restore_session", type=Path, metavar="CKPT", help="go on from this checkpoint")
+    start.add_argument("--initial_ckpt", type=Path, metavar="CKPT", help="start a new run with its weights alone")
+    add("--no_resume", action="store_true", help="start anew although the run has checkpoints; they are moved aside")
+    add("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
+    add(
+        "--allow_multigpu",
+        action="store_true",
+        help="train on all visible GPUs, as torchrun with a process for each would",
+    )
+    add("--display_interval", type=_count, default=5, metavar="N", help="iterations between lines on the console")
+    add("--summary_interval", type=_count, default=10, metavar="N", help="iterations between scalars in TensorBoard")
+    add("--picture_interval", type=_count, default=500, metavar="N", help="iterations between pictures in TensorBoard")
+    add("--save_interval", type=_count, default=10000, metavar="N", help="iterations between checkpoints")
+    add(
+        "--eval_interval",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="iterations between evaluations on the validation split, whose best checkpoint is kept; 0: never",
+    )
+    add("--ckpts_to_keep", type=_count, default=5, metavar="N", help="newest checkpoints that are kept; 0 keeps all")
+    add(
+        "--num_cpu_workers", type=_count, default=8, metavar="N", help="data-loading processes of each training process"
+    )
+    add("--log_level", default="info", choices=("debug", "info", "warning", "error"), help="what the console shows")
+    return parser.parse_args(arguments)
+
+
+def config_source(options: argparse.Namespace) -> str | Path:
+    """The configuration that the options ask for.
+
+    Raises:
+        ConfigError: where they name none.
+    """
+    if options.cfg is not None:
+        return options.cfg
+    if options.restore_session is not None:
+        return options.restore_session.parent / "config.yaml"
+    raise ConfigError("no configuration given; add for example --cfg davis_1 (configs/ holds the others)")
+
+
+def launch_on_all_gpus(options: argparse.Namespace, cfg: Config) -> None:
+    """With ``--allow_multigpu`` and several GPUs replace this process by ``torchrun`` of the same command line."""
+    if not options.allow_multigpu or "RANK" in os.environ:
+        return
+    micro_batches = cfg.TRAINING.BATCH_SIZE // cfg.TRAINING.MAX_SAMPLES_PER_GPU
+    # a batch must be shared evenly
+    count = max((k for k in range(1, torch.cuda.device_count() + 1) if micro_batches % k == 0), default=1)
+    if count > 1:
+        command = torchrun_command(count, sys.argv)
+        os.execv(command[0], command)
+
+
+def torchrun_command(num_processes: int, argv: Sequence[str]) -> list[str]:
+    """The command that runs a script, ``argv[0]``, with its arguments in several processes on this machine."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*launcher, f"--nproc_per_node={num_processes}", *argv]
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative, expected 0 or more")
+    return value

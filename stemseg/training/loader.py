@@ -1,0 +1,141 @@
+"""Clips from the dataset to the training loop, through worker processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from stemseg.structures.clip import Clip, ClipBatch
+from stemseg.training.interrupts import shield_worker
+from stemseg.utils.distributed import ProcessInfo
+from stemseg.utils.errors import ConfigError
+
+
+class SampleSource(Protocol):
+    """What training needs of a dataset: sample i is a pure function of i, whoever asks and in whatever order."""
+
+    def __getitem__(self, index: int) -> Clip:
+        """Sample ``index`` of the run."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of samples of the whole run."""
+        ...
+
+
+def build_loader(
+    dataset: SampleSource,
+    sampler: MicroBatchSampler,
+    collate: Callable[[Sequence[Clip]], ClipBatch],
+    *,
+    num_workers: int,
+    pin_memory: bool,
+) -> DataLoader:
+    """Load the sampler's micro-batches, in its order, in ``num_workers`` processes (0: on demand, in this one)."""
+    if num_workers > 0:
+        # ends OpenCV's threads before the workers are forked, which would inherit the pool without its threads and wait
+        # for them forever
+        cv2.setNumThreads(1)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+    )
+
+
+class WaitMeter(Iterator[ClipBatch]):
+    """Passes batches on and counts the seconds that the loop had to wait for them."""
+
+    def __init__(self, batches: Iterator[ClipBatch]) -> None:
+        self._batches = batches
+        self._seconds = 0.0
+
+    def __next__(self) -> ClipBatch:
+        start = time.perf_counter()
+        try:
+            return next(self._batches)
+        finally:
+            self._seconds += time.perf_counter() - start
+
+    def take_seconds(self) -> float:
+        """The seconds since the last call of this method."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+
+def _start_worker(worker_id: int) -> None:
+    shield_worker()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)  # workers share the cores by being many
+
+
+# Which clips go through the network together, in which process and in which order.
+#
+# A batch is cut into *micro-batches*, the clips of one forward pass. Losses are means over a micro-batch, so what the
+# gradient of a batch is depends on how it is cut, never on who computes which piece: K processes take every K-th
+# micro-batch each, and average to what one process accumulates over all of them.
+
+
+class MicroBatchSampler(Sampler[list[int]]):
+    """Yields the sample indices of each micro-batch that this process computes, iteration after iteration.
+
+    Iteration i consists of the samples i * batch_size ... (i + 1) * batch_size - 1, so where a run goes on is given by
+    its iteration alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_iteration: int,
+        last_iteration: int,
+        batch_size: int,
+        micro_batch_size: int,
+        process: ProcessInfo,
+    ) -> None:
+        """The micro-batches of the iterations from ``first_iteration`` up to, not including, ``last_iteration``.
+
+        Raises:
+            ConfigError: where the batch cannot be shared evenly.
+        """
+        if batch_size % (micro_batch_size * process.world_size) != 0:
+            raise ConfigError(
+                f"'TRAINING.BATCH_SIZE' is {batch_size}, which {process.world_size} processes with "
+                f"'TRAINING.MAX_SAMPLES_PER_GPU' {micro_batch_size} cannot share evenly; make it a multiple of "
+                f"{micro_batch_size * process.world_size}, or start fewer processes"
+            )
+        self._iterations = range(first_iteration, last_iteration)
+        self._batch_size = batch_size
+        self._micro_batch_size = micro_batch_size
+        self._process = process
+
+    def __len__(self) -> int:
+        return len(self._iterations) * len(self.first_samples(0))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for iteration in self._iterations:
+            for first in self.first_samples(iteration):
+                yield list(range(first, first + self._micro_batch_size))
+
+    def first_samples(self, iteration: int) -> range:
+        """The first sample of each micro-batch of this process in one iteration."""
+        start = iteration * self._batch_size
+        stride = self._micro_batch_size * self._process.world_size
+        return range(start + self._micro_batch_size * self._process.rank, start + self._batch_size, stride)
+
+
+def random_seed(seed: int, first_sample: int) -> int:
+    """The seed of PyTorch's random numbers (dropout, noise) for the micro-batch that begins with ``first_sample``.
+
+    This makes them a function of the position in the run: a resumed run draws the same numbers, and so do any number
+    of processes, without random states in the checkpoint.
+    """
+    return int(np.random.SeedSequence([seed, first_sample]).generate_state(1, np.uint64)[0])

@@ -1,0 +1,174 @@
+"""What a run tells about itself: TensorBoard scalars and pictures, and a line on the console."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from stemseg.utils.timing import RecentMedian, format_duration
+
+_logger = logging.getLogger(__name__)
+
+
+class IterationRecord(NamedTuple):
+    """Numbers of one iteration, means over its micro-batches and processes.
+
+    Attributes:
+        losses: each loss term, "total" among them.
+        learning_rate: that the weights moved with.
+        gradient_norm: L2 norm before clipping.
+        seconds: wall-clock time of the iteration.
+        data_wait: the part of it spent waiting for data, in seconds.
+    """
+
+    losses: dict[str, float]
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+    data_wait: float
+
+
+class _RunningMeans:
+    """Means of named numbers since the last call of :meth:`take`."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+
+    def take(self) -> dict[str, float]:
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+
+class TrainingLogger:
+    """Collects the records of a run and shows their means at intervals."""
+
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        max_iterations: int,
+        display_interval: int,
+        summary_interval: int,
+    ) -> None:
+        """
+        Args:
+            directory: for TensorBoard's files; None writes and prints nothing (all processes but the main one).
+            max_iterations: of the whole run, for the remaining time.
+            display_interval, summary_interval: iterations between lines on the console, and between scalars in
+                TensorBoard; 0: never.
+        """
+        self._directory = directory
+        self._writer: SummaryWriter | None = None
+        self._max_iterations = max_iterations
+        self._intervals = {"display": display_interval, "summary": summary_interval}
+        self._means = {name: _RunningMeans() for name in self._intervals}
+        self._rate = RecentMedian()
+        self._total_seconds = 0.0
+        self._bar: tqdm | None = None
+
+    def add(self, iteration: int, record: IterationRecord) -> None:
+        """Take in the record of the iteration that completed as number ``iteration``, counted from 1."""
+        self._rate.add(record.seconds)
+        self._total_seconds += record.seconds
+        self._show_progress(iteration, record)
+        scalars = _scalars(record)
+        for name, interval in self._intervals.items():
+            self._means[name].add(scalars)
+            if interval > 0 and (iteration % interval == 0 or iteration == self._max_iterations):
+                means = self._means[name].take()
+                if self._directory is not None:
+                    self._print(iteration, means) if name == "display" else self.add_scalars(iteration, means)
+
+    def add_scalars(self, iteration: int, scalars: Mapping[str, float]) -> None:
+        """Write named numbers to TensorBoard."""
+        if self._directory is not None:
+            for name, value in scalars.items():
+                self._open(iteration).add_scalar(name, value, iteration)
+
+    def add_images(self, iteration: int, images: Mapping[str, np.ndarray]) -> None:
+        """Write named images to TensorBoard, each [H, W, 3] uint8, B G R."""
+        if self._directory is not None:
+            for name, image in images.items():
+                self._open(iteration).add_image(name, image[:, :, ::-1], iteration, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write out what is pending and end the progress bar."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs so that its log goes on smoothly; plain values only."""
+        return {
+            "total_seconds": self._total_seconds,
+            "recent_seconds": self._rate.values,
+            "means": {name: {"sums": m.sums, "count": m.count} for name, m in self._means.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; the log of another implementation is left aside."""
+        self._total_seconds = float(state.get("total_seconds", 0.0))
+        self._rate = RecentMedian(values=state.get("recent_seconds", ()))
+        for name, saved in state.get("means", {}).items():
+            self._means[name].sums, self._means[name].count = dict(saved["sums"]), saved["count"]
+
+    def _show_progress(self, iteration: int, record: IterationRecord) -> None:
+        """A progress bar where a person looks on (a terminal); elsewhere the lines with the remaining time suffice."""
+        if self._directory is None:
+            return
+        if self._bar is None:
+            self._bar = tqdm(
+                total=self._max_iterations, initial=iteration - 1, desc="training", unit="iteration", disable=None
+            )
+        self._bar.set_postfix(loss=f"{record.losses['total']:.3f}", refresh=False)
+        self._bar.update()
+
+    def _open(self, iteration: int) -> SummaryWriter:
+        if self._writer is None:
+            # what an earlier attempt wrote behind the checkpoint that this one resumed from is hidden
+            self._writer = SummaryWriter(str(self._directory), purge_step=iteration)
+        return self._writer
+
+    def _print(self, iteration: int, means: Mapping[str, float]) -> None:
+        losses = "  ".join(
+            f"{name.removeprefix('loss/')} {value:.4f}" for name, value in means.items() if name.startswith("loss/")
+        )
+        remaining = (self._max_iterations - iteration) * self._rate.median
+        _logger.info(
+            "iteration %d/%d  %s  lr %.2e  |grad| %.3g  %.2f s/it (data %.2f s)  elapsed %s  ETA %s",
+            iteration,
+            self._max_iterations,
+            losses,
+            means["optimization/learning_rate"],
+            means["optimization/gradient_norm"],
+            self._rate.median,
+            means["time/data_wait_seconds"],
+            format_duration(self._total_seconds),
+            format_duration(remaining),
+        )
+
+
+def _scalars(record: IterationRecord) -> dict[str, float]:
+    return {
+        **{f"loss/{name}": value for name, value in record.losses.items()},
+        "optimization/learning_rate": record.learning_rate,
+        "optimization/gradient_norm": record.gradient_norm,
+        "time/iteration_seconds": record.seconds,
+        "time/data_wait_seconds": record.data_wait,
+    }
