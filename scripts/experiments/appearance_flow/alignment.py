@@ -24,13 +24,14 @@ def alignment_figures(cfg: Config, network: Network, clips: Sequence[Clip]) -> d
 
     Returns:
         mask_alignment, flow_alignment: cosine of what a step down the loss changes in A and of what raises
-        the separation, mean over the held-out videos; 1: the loss does nothing but separate instances, 0: it does not care about them.
+        the separation, mean over the held-out videos; 1: the loss does nothing but separate instances, 0: it does
+        not care about them.
         Only the losses that the configuration trains A with.
     """
     losses = _losses(cfg)
     starts = range(0, len(clips), _CLIPS_PER_BATCH) if losses else ()
     pulls = [_alignments(network, collate_clips(clips[i : i + _CLIPS_PER_BATCH]), losses) for i in starts]
-    return {f"{name}_pull": torch.stack([pull[name] for pull in pulls]).nanmean().item() for name in losses}
+    return {f"{name}_alignment": torch.stack([pull[name] for pull in pulls]).nanmean().item() for name in losses}
 
 
 def separation(appearance: Tensor, masks: Sequence[Tensor]) -> Tensor:
