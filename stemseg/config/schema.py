@@ -14,6 +14,7 @@ CLIP_LENGTHS = (2, 4, 8, 16, 24, 32)
 DATASETS = (
     "coco", "pascal_voc", "mapillary", "davis", "youtube_vis", "youtube_vis_2021", "ovis", "kitti_mots", "custom",
 )  # fmt: skip
+COPY_PASTE = "copy_paste"  # in DATA.MIX: clips made of other datasets' scenes and objects
 TRAINING_MODES = ("davis", "youtube_vis", "youtube_vis_2021", "ovis", "kitti_mots", "custom")
 
 # keys whose default is null, with the type that a value must have
@@ -27,7 +28,7 @@ _NULLABLE: dict[str, type] = {
 _DECODERS = ("EMBEDDINGS", "SEEDINESS", "SEMSEG")
 _CHOICES: dict[str, tuple] = {
     "INPUT.NUM_FRAMES": CLIP_LENGTHS,
-    "MODEL.BACKBONE.TYPE": ("R-14-FPN", "R-26-FPN", "R-50-FPN", "R-101-FPN"),
+    "MODEL.BACKBONE.TYPE": ("R-14-FPN", "R-26-FPN", "R-50-FPN", "R-101-FPN", "EfficientNet-Lite0-FPN"),
     "MODEL.BACKBONE.NORM": ("frozen", "batch", "group"),
     "MODEL.BACKBONE.FREEZE_AT_STAGE": (0, 1, 2, 3, 4, 5),
     "MODEL.EMBEDDINGS.SCALE": ([4, 8, 16, 32],),
@@ -196,14 +197,17 @@ def _check_training(cfg: Config, require: Callable[[bool, str], None]) -> None:
         f"'TRAINING.BATCH_SIZE' ({training.BATCH_SIZE}) must be a multiple of 'TRAINING.MAX_SAMPLES_PER_GPU' "
         f"({training.MAX_SAMPLES_PER_GPU})",
     )
-    unknown = sorted(set(mix) - set(DATASETS))
-    require(not unknown, f"'DATA.MIX' names {', '.join(unknown)}; known datasets: {', '.join(DATASETS)}")
+    known = (*DATASETS, COPY_PASTE)
+    unknown = sorted(set(mix) - set(known))
+    require(not unknown, f"'DATA.MIX' names {', '.join(unknown)}; known datasets: {', '.join(known)}")
     require(
         bool(mix) and all(weight >= 0 for weight in mix.values()) and sum(mix.values()) > 0,
         f"'DATA.MIX' is {dict(mix)}: expected at least one dataset with a weight above 0 and none below 0",
     )
+    if mix.get(COPY_PASTE, 0) > 0:
+        _check_copy_paste(cfg.DATA.COPY_PASTE, require)
     for name, section in cfg.DATA.items():
-        if name == "MIX":
+        if name in ("MIX", COPY_PASTE.upper()):
             continue
         require(
             1 <= section.FRAME_GAP_LOWER <= section.FRAME_GAP_UPPER,
@@ -213,4 +217,26 @@ def _check_training(cfg: Config, require: Callable[[bool, str], None]) -> None:
         require(
             section.INFERENCE_FRAME_OVERLAP >= 1,
             f"'DATA.{name}.INFERENCE_FRAME_OVERLAP' is {section.INFERENCE_FRAME_OVERLAP}, expected 1 or more",
+        )
+
+
+def _check_copy_paste(section: Config, require: Callable[[bool, str], None]) -> None:
+    sources = section.SOURCES
+    unknown = sorted(set(sources) - set(DATASETS))
+    require(not unknown, f"'DATA.COPY_PASTE.SOURCES' names {', '.join(unknown)}; known datasets: {', '.join(DATASETS)}")
+    require(
+        all(weight >= 0 for weight in sources.values()) and sum(sources.values()) > 0,
+        f"'DATA.COPY_PASTE.SOURCES' is {dict(sources)}: expected at least one dataset with a weight above 0 and none "
+        "below 0",
+    )
+    require(
+        min(section.HEIGHT, section.WIDTH) >= 1 and section.MAX_OBJECTS >= 0,
+        f"'DATA.COPY_PASTE' makes clips of {section.HEIGHT} x {section.WIDTH} pixels with up to {section.MAX_OBJECTS} "
+        "objects; expected a 'HEIGHT' and 'WIDTH' of 1 or more and 'MAX_OBJECTS' of 0 or more",
+    )
+    for key, lowest in (("OBJECT_SIZE", 0.01), ("ZOOM", 1.0)):
+        values = section[key]
+        require(
+            len(values) == 2 and lowest <= values[0] <= values[1],
+            f"'DATA.COPY_PASTE.{key}' is {values}, expected the smallest and the largest, from {lowest} on",
         )

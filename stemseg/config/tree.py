@@ -11,7 +11,7 @@ import yaml
 from stemseg.utils.errors import ConfigError
 
 # keys whose value is a mapping that the user fills, not a section of keys
-FREE_FORM_KEYS = frozenset({"DATA.MIX"})
+FREE_FORM_KEYS = frozenset({"DATA.MIX", "DATA.COPY_PASTE.SOURCES"})
 
 
 class Config(Mapping[str, Any]):

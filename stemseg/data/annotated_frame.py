@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -152,3 +152,15 @@ def _flip(frame: AnnotatedFrame) -> AnnotatedFrame:
 
 def _mirrored(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[:, ::-1])
+
+
+class ClipSource(Protocol):
+    """A dataset that clips can be drawn from: :class:`VideoClips` or :class:`StillClips`."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def draw(self, position: int, rng: np.random.Generator) -> AnnotatedClip:
+        """A random clip of element ``position``, decided by ``rng`` alone."""
+        ...

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from stemseg.config import Config
-from stemseg.data.annotated_frame import AnnotatedClip
+from stemseg.config.schema import COPY_PASTE
+from stemseg.data.annotated_frame import AnnotatedClip, ClipSource
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter
 from stemseg.data.catalog import OpenedStills, OpenedVideos, open_training_set
 from stemseg.data.categories import CategorySpace, build_category_space
+from stemseg.data.copy_paste import CopyPasteClips, build_copy_paste
 from stemseg.data.frame_sampling import FrameGap, frames_with_instances, split_at_empty_stretches
 from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, prepare_clip
 from stemseg.data.still_clips import StillClips
@@ -21,18 +22,6 @@ from stemseg.data.video_clips import VideoChanges, VideoClips
 from stemseg.structures.clip import Clip
 
 _SAMPLE = 0  # keeps the samples' generators apart from those of the schedule
-
-
-class ClipSource(Protocol):
-    """A dataset that clips can be drawn from: :class:`VideoClips` or :class:`StillClips`."""
-
-    name: str
-
-    def __len__(self) -> int: ...
-
-    def draw(self, position: int, rng: np.random.Generator) -> AnnotatedClip:
-        """A random clip of element ``position``, decided by ``rng`` alone."""
-        ...
 
 
 class ClipDataset(Dataset):
@@ -139,6 +128,9 @@ _STILL_RANGES = {
 }
 _OTHER_STILL_RANGE = AugmentationRange(perspective=0.08, translation=0.1, rotation=10)
 _VIDEO_RANGE = AugmentationRange(perspective=0.02, translation=0.02, rotation=2, brightness=20, blur_kernels=(5, 7))
+_CALM_RANGE = AugmentationRange(
+    perspective=0.02, translation=0.015, rotation=3, brightness=5, hue=0, saturation=0, blur_probability=0.0
+)
 _CONFIG_SECTIONS = {"youtube_vis_2021": "YOUTUBE_VIS"}  # of the video datasets that share another one's
 
 
@@ -150,10 +142,13 @@ def build_training_dataset(cfg: Config) -> ClipDataset:
         DataError: naming what is missing or damaged.
     """
     weights = {name: weight for name, weight in cfg.DATA.MIX.items() if weight > 0}
-    opened = {name: open_training_set(name, cfg) for name in weights}
+    opened = {name: open_training_set(name, cfg) for name in _dataset_names(cfg)}
     custom_labels = opened["custom"].annotations.category_labels if "custom" in opened else None
     space = build_category_space(cfg, custom_labels)
-    sources = [_build_source(name, data, space, cfg) for name, data in opened.items()]
+    sources = [
+        _build_copy_paste(opened, space, cfg) if name == COPY_PASTE else _build_source(name, opened[name], space, cfg)
+        for name in weights
+    ]
     total = cfg.TRAINING.MAX_ITERATIONS * cfg.TRAINING.BATCH_SIZE
     schedule = MixSchedule([len(source) for source in sources], list(weights.values()), total, cfg.TRAINING.SEED)
     return ClipDataset(sources=sources, schedule=schedule, preprocessor=build_preprocessor(cfg), seed=cfg.TRAINING.SEED)
@@ -166,10 +161,29 @@ def training_category_names(cfg: Config) -> Mapping[int, str]:
     return build_category_space(cfg, labels).names
 
 
-def _build_source(name: str, data: OpenedVideos | OpenedStills, space: CategorySpace, cfg: Config) -> ClipSource:
+def _dataset_names(cfg: Config) -> list[str]:
+    """The datasets that a run reads: those of DATA.MIX, and those that copy-paste takes its scenes and objects from."""
+    names = [name for name, weight in cfg.DATA.MIX.items() if weight > 0]
+    if COPY_PASTE in names:
+        names += [name for name, weight in cfg.DATA.COPY_PASTE.SOURCES.items() if weight > 0]
+    return [name for name in dict.fromkeys(names) if name != COPY_PASTE]
+
+
+def _build_copy_paste(
+    opened: Mapping[str, OpenedVideos | OpenedStills], space: CategorySpace, cfg: Config
+) -> CopyPasteClips:
+    names = [name for name, weight in cfg.DATA.COPY_PASTE.SOURCES.items() if weight > 0]
+    sources = [_build_source(name, opened[name], space, cfg, for_pasting=True) for name in names]
+    return build_copy_paste(cfg, sources)
+
+
+def _build_source(
+    name: str, data: OpenedVideos | OpenedStills, space: CategorySpace, cfg: Config, *, for_pasting: bool = False
+) -> ClipSource:
+    """A dataset as a source of clips; ``for_pasting``: less moved, not duplicated."""
     rule = space.rule(name, data.annotations.category_labels, data.annotations.source)
     if isinstance(data, OpenedStills):
-        augmenter = FrameAugmenter(_STILL_RANGES.get(name, _OTHER_STILL_RANGE))
+        augmenter = FrameAugmenter(_CALM_RANGE if for_pasting else _STILL_RANGES.get(name, _OTHER_STILL_RANGE))
         return StillClips(name=name, stills=data, rule=rule, num_frames=cfg.INPUT.NUM_FRAMES, augmenter=augmenter)
     section = cfg.DATA[_CONFIG_SECTIONS.get(name, name.upper())]
     return VideoClips(
@@ -182,8 +196,8 @@ def _build_source(name: str, data: OpenedVideos | OpenedStills, space: CategoryS
         changes=VideoChanges(
             horizontal_flip=section.HORIZONTAL_FLIP,
             time_reversal=section.TIME_REVERSAL,
-            single_instance_duplication=section.SINGLE_INSTANCE_DUPLICATION,
+            single_instance_duplication=section.SINGLE_INSTANCE_DUPLICATION and not for_pasting,
             ignore_background=section.IGNORE_BACKGROUND,
-            augmenter=FrameAugmenter(_VIDEO_RANGE) if section.AUGMENT else None,
+            augmenter=FrameAugmenter(_VIDEO_RANGE) if section.AUGMENT and not for_pasting else None,
         ),
     )

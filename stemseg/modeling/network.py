@@ -14,6 +14,8 @@ from stemseg.modeling.decoders.heads import (
     EmbeddingMaps,
     SeedinessHead,
     SemanticHead,
+    SemanticMaps,
+    SharedSemanticHead,
     build_embedding_head,
     build_seediness_head,
     build_semantic_head,
@@ -48,7 +50,7 @@ class Network(nn.Module):
         embedding_head: EmbeddingHead,
         embedding_loss_criterion: EmbeddingCriterion,
         seediness_head: SeedinessHead | None = None,
-        semseg_head: SemanticHead | None = None,
+        semseg_head: SemanticHead | SharedSemanticHead | None = None,
         offset_decoder: AppearanceDecoder | None = None,
         offset_head: AppearanceFlow | None = None,
         detach_appearance: bool = False,
@@ -88,14 +90,19 @@ class Network(nn.Module):
 
     def decode(self, features: FeaturePyramid) -> NetworkOutput:
         """All heads on the feature maps of clips [N, C, T, H/s, W/s]; see :func:`stack_clips`."""
-        maps, appearance = self._embed(features)
+        trunk = self.embedding_head.decode(features)
+        maps, appearance = self._embed(features, trunk)
         seediness = maps.seediness if self.seediness_head is None else self.seediness_head(features)
-        class_logits, foreground_logits = (None, None) if self.semseg_head is None else self.semseg_head(features)
+        class_logits, foreground_logits = self._semantics(features, trunk)
         return NetworkOutput(maps.embedding, maps.raw_bandwidth, seediness, class_logits, foreground_logits, appearance)
 
-    def _embed(self, features: FeaturePyramid) -> tuple[EmbeddingMaps, Tensor | None]:
+    def _semantics(self, features: FeaturePyramid, trunk: Tensor) -> SemanticMaps | tuple[None, None]:
+        if self.semseg_head is None:
+            return None, None
+        return self.semseg_head(trunk if isinstance(self.semseg_head, SharedSemanticHead) else features)
+
+    def _embed(self, features: FeaturePyramid, trunk: Tensor) -> tuple[EmbeddingMaps, Tensor | None]:
         """The embedding, A mixed in where there is one, and A itself."""
-        trunk = self.embedding_head.decode(features)
         maps = self.embedding_head.predict(trunk)
         if self.offset_decoder is None:
             return maps, None

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stemseg.config import Config
+from stemseg.modeling.backbone.efficientnet import EfficientNetLite0
 from stemseg.modeling.backbone.norms import norm_factory
 from stemseg.modeling.backbone.resnet import ResNet
 from stemseg.structures.network_output import FeaturePyramid
@@ -40,7 +41,7 @@ class FPN(nn.Module):
         return FeaturePyramid(*reversed(outputs))
 
 
-# The backbone: ResNet and FPN, built from a configuration.
+# The backbone: ResNet or EfficientNet, and FPN, built from a configuration.
 
 
 BLOCKS_PER_STAGE = {
@@ -49,12 +50,13 @@ BLOCKS_PER_STAGE = {
     "R-50-FPN": (3, 4, 6, 3),
     "R-101-FPN": (3, 4, 23, 3),
 }
+EFFICIENTNET = "EfficientNet-Lite0-FPN"
 
 
 class Backbone(nn.Module):
-    """ResNet ``body`` and ``fpn``; its state dict is what a pretrained backbone file holds."""
+    """ResNet or EfficientNet ``body``, and ``fpn``; its state dict is what a pretrained backbone file holds."""
 
-    def __init__(self, body: ResNet, fpn: FPN) -> None:
+    def __init__(self, body: ResNet | EfficientNetLite0, fpn: FPN) -> None:
         super().__init__()
         self.body = body
         self.fpn = fpn
@@ -66,8 +68,19 @@ class Backbone(nn.Module):
 
 def build_backbone(cfg: Config) -> Backbone:
     """The backbone that ``MODEL.BACKBONE`` and ``MODEL.RESNETS`` describe, randomly initialized."""
+    body = _build_efficientnet(cfg) if cfg.MODEL.BACKBONE.TYPE == EFFICIENTNET else _build_resnet(cfg)
+    return Backbone(body, FPN(body.out_channels, cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS))
+
+
+def _build_efficientnet(cfg: Config) -> EfficientNetLite0:
+    backbone = cfg.MODEL.BACKBONE
+    norm = norm_factory(backbone.NORM, num_groups=backbone.NORM_GROUPS)
+    return EfficientNetLite0(norm=norm, freeze_at=backbone.FREEZE_AT_STAGE)
+
+
+def _build_resnet(cfg: Config) -> ResNet:
     backbone, resnets = cfg.MODEL.BACKBONE, cfg.MODEL.RESNETS
-    body = ResNet(
+    return ResNet(
         blocks_per_stage=BLOCKS_PER_STAGE[backbone.TYPE],
         stem_channels=resnets.STEM_OUT_CHANNELS,
         stage1_channels=resnets.RES2_OUT_CHANNELS,
@@ -76,4 +89,3 @@ def build_backbone(cfg: Config) -> Backbone:
         norm=norm_factory(backbone.NORM, num_groups=backbone.NORM_GROUPS),
         freeze_at=backbone.FREEZE_AT_STAGE,
     )
-    return Backbone(body, FPN(body.out_channels, resnets.BACKBONE_OUT_CHANNELS))

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from stemseg.config import load_config
-from stemseg.modeling.backbone.build import BLOCKS_PER_STAGE, FPN, Backbone, build_backbone
+from stemseg.modeling.backbone.build import BLOCKS_PER_STAGE, EFFICIENTNET, FPN, Backbone, build_backbone
+from stemseg.modeling.backbone.efficientnet import BLOCKS_PER_STAGE as EFFICIENTNET_BLOCKS
 from stemseg.utils.errors import CheckpointError
 
 _FIRST_CONV = "body.stem.conv1.weight"
+_EFFICIENTNET_MARK = "body.layer4.4.conv3.weight"
 _NORM = re.compile(r"(body\..*(?:bn\d|downsample\.1))\.\w+")
 
 
 def find_backbone_type(tensors: Mapping[str, Tensor]) -> str:
-    """ "R-50-FPN" or "R-101-FPN", from the number of blocks.
+    """ "R-50-FPN", "R-101-FPN" or "EfficientNet-Lite0-FPN", from the number of blocks.
 
     Raises:
         CheckpointError: for any other network.
@@ -27,25 +29,28 @@ def find_backbone_type(tensors: Mapping[str, Tensor]) -> str:
     found = [
         len({name.split(".")[2] for name in tensors if name.startswith(f"body.layer{stage}.")}) for stage in range(1, 5)
     ]
+    if tuple(found) == EFFICIENTNET_BLOCKS and _EFFICIENTNET_MARK in tensors:
+        return EFFICIENTNET
     for name in ("R-50-FPN", "R-101-FPN"):
         if tuple(found) == BLOCKS_PER_STAGE[name] and "body.layer1.0.conv3.weight" in tensors:
             return name
     raise CheckpointError(
-        f"found a ResNet with {', '.join(map(str, found))} blocks in its stages, expected a ResNet-50 (3, 4, 6, 3) or "
-        "ResNet-101 (3, 4, 23, 3) of bottlenecks (1x1, 3x3, 1x1 convolutions)"
+        f"found a network with {', '.join(map(str, found))} blocks in its stages, expected a ResNet-50 (3, 4, 6, 3) or "
+        "ResNet-101 (3, 4, 23, 3) of bottlenecks (1x1, 3x3, 1x1 convolutions), or an EfficientNet-Lite0 (3, 2, 6, 5)"
     )
 
 
 def convert(
-    tensors: Mapping[str, Tensor], recipe: Recipe, backbone_type: str, *, fpn_seed: int
+    tensors: Mapping[str, Tensor], recipe: Recipe, backbone_type: str, *, fpn_seed: int, fpn_channels: int = 256
 ) -> tuple[dict[str, Tensor], bool]:
     """Our state dict, and whether its FPN is random because the source has none.
 
     Args:
         tensors: under our names (:func:`stemseg.modeling.backbone.convert.rename`).
         recipe: how they were trained.
-        backbone_type: "R-50-FPN" or "R-101-FPN".
+        backbone_type: as :func:`find_backbone_type` gives it.
         fpn_seed: of a random FPN; the global random state stays as it is.
+        fpn_channels: of the FPN's maps; the source's own FPN must have as many.
 
     Raises:
         CheckpointError: where tensors are missing, have another shape, or cannot be folded.
@@ -56,8 +61,9 @@ def convert(
     _fold_fpn_norms(state, recipe.epsilon)
     if recipe.is_rgb:
         state[_FIRST_CONV] = state[_FIRST_CONV].flip(1)
+    overrides = [f"MODEL.BACKBONE.TYPE={backbone_type}", f"MODEL.RESNETS.BACKBONE_OUT_CHANNELS={fpn_channels}"]
     with torch.device("meta"):  # names and shapes alone
-        backbone = build_backbone(load_config(overrides=[f"MODEL.BACKBONE.TYPE={backbone_type}"]))
+        backbone = build_backbone(load_config(overrides=overrides))
     has_fpn = any(name.startswith("fpn.") for name in state)
     if not has_fpn:
         state.update(_random_fpn(backbone, fpn_seed))
@@ -131,7 +137,7 @@ def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise CheckpointError(
-                f"the source {kind} {', '.join(names[:5])}{more}; is it a plain ResNet, and complete?"
+                f"the source {kind} {', '.join(names[:5])}{more}; is it a plain network of its kind, and complete?"
             )
 
 
@@ -194,6 +200,15 @@ _DETECTRON2_RGB = Recipe(
     std=(57.375, 57.12, 58.395),
     unit_scale=False,
 )
+# TensorFlow's networks: pixel values from -1 to 1
+_EFFICIENTNET = Recipe(
+    epsilon=1e-3,
+    is_rgb=True,
+    stride_in_1x1=False,
+    mean=(127.0, 127.0, 127.0),
+    std=(128.0, 128.0, 128.0),
+    unit_scale=False,
+)
 
 
 def choose_recipe(
@@ -221,13 +236,15 @@ def choose_recipe(
     elif family == "detectron2":
         from_torchvision = "torchvision" in author.lower() if is_rgb is None else is_rgb
         recipe = _DETECTRON2_RGB if from_torchvision else _DETECTRON2_RECIPE
+    elif family == "efficientnet":
+        recipe = _EFFICIENTNET
     else:
         recipe = _CAFFE2_RECIPE
     given = {"epsilon": epsilon, "is_rgb": is_rgb, "stride_in_1x1": stride_in_1x1}
     return replace(recipe, **{name: value for name, value in given.items() if value is not None})
 
 
-def config_values(recipe: Recipe, backbone_type: str, weights: str) -> Mapping[str, Mapping]:
+def config_values(recipe: Recipe, backbone_type: str, weights: str, fpn_channels: int) -> Mapping[str, Mapping]:
     """The part of a run's configuration that must go with converted weights."""
     return {
         "INPUT": {
@@ -238,7 +255,7 @@ def config_values(recipe: Recipe, backbone_type: str, weights: str) -> Mapping[s
         },
         "MODEL": {
             "BACKBONE": {"TYPE": backbone_type, "PRETRAINED_WEIGHTS": weights, "NORM": "frozen"},
-            "RESNETS": {"STRIDE_IN_1X1": recipe.stride_in_1x1},
+            "RESNETS": {"STRIDE_IN_1X1": recipe.stride_in_1x1, "BACKBONE_OUT_CHANNELS": fpn_channels},
         },
     }
 
@@ -292,8 +309,18 @@ _MASKRCNN_BENCHMARK = (
     (r"(backbone\.)?(?P<rest>body\.(stem|layer[1-4])\..+)", "{rest}"),
     (r"(backbone\.)?(?P<rest>fpn\.fpn_(inner|layer)[1-4]\..+)", "{rest}"),
 )
+# blocks and norms of the source are numbered through; {place} and {norm} are looked up by the number of the block
+_EFFICIENTNET = (
+    (r"_conv_stem\.(?P<part>weight)", "body.stem.conv1.{part}"),
+    (r"_bn0\.(?P<part>\w+)", "body.stem.bn1.{part}"),
+    (r"_blocks\.(?P<number>\d+)\._expand_conv\.(?P<part>weight)", "body.{place}.conv1.{part}"),
+    (r"_blocks\.(?P<number>\d+)\._depthwise_conv\.(?P<part>weight)", "body.{place}.conv2.{part}"),
+    (r"_blocks\.(?P<number>\d+)\._project_conv\.(?P<part>weight)", "body.{place}.conv3.{part}"),
+    (r"_blocks\.(?P<number>\d+)\._bn(?P<count>[012])\.(?P<part>\w+)", "body.{place}.bn{count}.{part}"),
+)
 # a name that only files of the family have
 _FAMILIES = {
+    "efficientnet": (r"_blocks\.0\._depthwise_conv\.weight", _EFFICIENTNET),
     "maskrcnn-benchmark": (r"(backbone\.)?body\.stem\.conv1\.weight", _MASKRCNN_BENCHMARK),
     "detectron2": (_DETECTRON2_BODY + r"stem\.conv1\.weight", _DETECTRON2),
     "caffe2": (r"conv1_w", _CAFFE2),
@@ -316,7 +343,8 @@ def find_family(names: Iterable[str]) -> str:
         if any(re.fullmatch(mark, name) for name in names):
             return family
     raise CheckpointError(
-        f"found no ResNet of a known naming among {len(names)} tensors ({', '.join(names[:4])}, ...); expected weights "
+        f"found no ResNet or EfficientNet of a known naming among {len(names)} tensors "
+        f"({', '.join(names[:4])}, ...); expected weights "
         f"of {', '.join(FAMILIES)}"
     )
 
@@ -349,4 +377,17 @@ def _fields(groups: dict[str, str]) -> dict[str, str | int]:
         branch = groups["branch"]
         fields["conv"] = _CONVS.get(branch, branch)
         fields["norm"] = _NORMS.get(branch, branch.replace("conv", "bn"))
+    if "number" in groups:
+        fields["place"] = _place(int(groups["number"]))
+    if "count" in groups:
+        fields["count"] = int(groups["count"]) + 1
     return fields
+
+
+def _place(number: int) -> str:
+    """Stage and index of a block that is counted through all stages."""
+    for stage, num_blocks in enumerate(EFFICIENTNET_BLOCKS, start=1):
+        if number < num_blocks:
+            return f"layer{stage}.{number}"
+        number -= num_blocks
+    return f"layer{len(EFFICIENTNET_BLOCKS) + 1}.{number}"  # of a larger network, which the check of names refuses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 import torch
 from torch import Tensor, nn
@@ -91,15 +92,8 @@ def _scale_and_shift(norm: FrozenBatchNorm | nn.BatchNorm2d) -> tuple[Tensor, Te
 @torch.no_grad()
 def _folded(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:
     """A convolution with bias that equals ``conv`` (which has none) followed by y * scale + shift."""
-    folded = nn.utils.skip_init(
-        nn.Conv2d,
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        stride=conv.stride,
-        padding=conv.padding,
-        device=conv.weight.device,
-    )
-    folded.weight.copy_(conv.weight * scale[:, None, None, None])
-    folded.bias.copy_(shift)
+    folded = copy(conv)  # of the same class, with its stride, padding and groups
+    folded._parameters = {}
+    folded.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
+    folded.bias = nn.Parameter(shift.clone())
     return folded

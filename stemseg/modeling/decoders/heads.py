@@ -108,9 +108,31 @@ class SemanticHead(SqueezeExpandDecoder):
 
     def forward(self, features: FeaturePyramid) -> SemanticMaps:
         """Maps [N, C, T, H/s, W/s] -> logits at quarter scale."""
-        logits = self.conv_out(self.decode(features)).float()
-        foreground = logits[:, self.num_classes :]
-        return SemanticMaps(logits[:, : self.num_classes], foreground if foreground.shape[1] else None)
+        return _split_semantics(self.conv_out(self.decode(features)).float(), self.num_classes)
+
+
+class SharedSemanticHead(nn.Module):
+    """Predicts what :class:`SemanticHead` does from the embedding head's trunk: one decoder instead of two.
+
+    Args:
+        in_channels: of the trunk.
+        num_classes: K, including the background.
+        foreground_channel: whether there is a foreground output, the last channel of ``conv_out``.
+    """
+
+    def __init__(self, *, in_channels: int, num_classes: int, foreground_channel: bool) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.conv_out = nn.Conv3d(in_channels, num_classes + int(foreground_channel), 1)
+
+    def forward(self, trunk: Tensor) -> SemanticMaps:
+        """The embedding head's trunk [N, c4, T, H/4, W/4] -> logits at quarter scale."""
+        return _split_semantics(self.conv_out(trunk).float(), self.num_classes)
+
+
+def _split_semantics(logits: Tensor, num_classes: int) -> SemanticMaps:
+    foreground = logits[:, num_classes:]
+    return SemanticMaps(logits[:, :num_classes], foreground if foreground.shape[1] else None)
 
 
 def build_embedding_head(cfg: Config) -> EmbeddingHead:
@@ -132,11 +154,17 @@ def build_seediness_head(cfg: Config) -> SeedinessHead | None:
     return SeedinessHead(**_trunk_arguments(cfg, cfg.MODEL.SEEDINESS))
 
 
-def build_semantic_head(cfg: Config) -> SemanticHead | None:
+def build_semantic_head(cfg: Config) -> SemanticHead | SharedSemanticHead | None:
     """The semantic head of ``MODEL.SEMSEG``; None without ``MODEL.USE_SEMSEG_HEAD``."""
     if not cfg.MODEL.USE_SEMSEG_HEAD:
         return None
     section = cfg.MODEL.SEMSEG
+    if section.SHARE_TRUNK:
+        return SharedSemanticHead(
+            in_channels=cfg.MODEL.EMBEDDINGS.INTER_CHANNELS[-1],
+            num_classes=cfg.INPUT.NUM_CLASSES,
+            foreground_channel=section.FOREGROUND_CHANNEL,
+        )
     return SemanticHead(
         num_classes=cfg.INPUT.NUM_CLASSES,
         foreground_channel=section.FOREGROUND_CHANNEL,
