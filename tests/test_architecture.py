@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers.paths import ROOT
+
 SOURCES = sorted((ROOT / "stemseg").rglob("*.py"))
 # training paints and measures what inference would find, so it may call inference; never the other way round
 MAY_IMPORT = {

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,8 +13,8 @@ from stemseg.config import Config, load_config
 from stemseg.data.catalog import CATALOG, open_videos
 from stemseg.data.dataset import build_training_dataset
 from stemseg.structures.rle import encode_rle
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"python ((?:scripts|stemseg)/[\w/]+\.py[^\n|`]*)", README)))
 

@@ -1,10 +1,10 @@
 import pytest
-from tiny_datasets import LABELS, custom_config, make_sequence, make_stills, make_videos
 
 from stemseg.config import load_config
 from stemseg.data.catalog import CATALOG, open_stills, open_training_set, open_videos
 from stemseg.structures.annotations import StillAnnotations, save_video_annotations
 from stemseg.utils.errors import ConfigError, DataError
+from tests.helpers.tiny_datasets import LABELS, custom_config, make_sequence, make_stills, make_videos
 
 CFG = load_config()
 

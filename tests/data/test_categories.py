@@ -6,8 +6,9 @@ import pytest
 from stemseg.config import load_config
 from stemseg.data.categories import CategorySpace, build_category_space, load_category_space
 from stemseg.utils.errors import ConfigError, DataError
+from tests.helpers.paths import GOLDEN_DIR
 
-MAPS = json.loads((Path(__file__).resolve().parents[1] / "golden" / "category_maps.json").read_text())
+MAPS = json.loads((GOLDEN_DIR / "category_maps.json").read_text())
 FILE = Path("annotations.json")
 # the labels of the official files, by id
 COCO = {

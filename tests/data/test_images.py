@@ -1,9 +1,17 @@
+"""Images from files, and masks decoded, boxed and resized."""
+
 import cv2
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
-from stemseg.data.images import read_image
+from stemseg.data import images as masks_module
+from stemseg.data.images import decode_mask, mask_box, read_image, resize_mask_into
+from stemseg.structures.rle import encode_rle
 from stemseg.utils.errors import DataError
+from tests.helpers.paths import GOLDEN_DIR
+from tests.helpers.tiny_datasets import random_masks
 
 
 @pytest.fixture
@@ -44,3 +52,49 @@ def test_another_size_than_annotated_is_an_error(tmp_path, image):
     cv2.imwrite(str(tmp_path / "a.png"), image)
     with pytest.raises(DataError, match=r"frame 0: .*a.png is 64 x 96 pixels .* annotation says 480 x 854"):
         read_image(tmp_path / "a.png", "frame 0", expected_size=(480, 854))
+
+
+GOLDEN = GOLDEN_DIR / "preprocessing.npz"
+
+
+def resized(mask, size):
+    output = np.zeros(size, dtype=np.uint8)
+    assert resize_mask_into(mask, output) == bool(output.any())
+    return output
+
+
+@pytest.mark.parametrize("size", [(60, 107), (23, 40), (90, 160)])
+def test_masks_are_resized_as_published(size):
+    golden = np.load(GOLDEN)
+    np.testing.assert_array_equal(resized(golden["mask"], size), golden[f"mask_resized_{size[0]}x{size[1]}"])
+
+
+@pytest.mark.parametrize("small_share", [0.0, 2.0], ids=["whole image", "extent only"])
+def test_resizing_equals_interpolating_the_whole_mask(monkeypatch, small_share):
+    monkeypatch.setattr(masks_module, "_SMALL", small_share)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        height, width = (int(x) for x in rng.integers(4, 60, size=2))
+        size = tuple(int(x) for x in rng.integers(2, 90, size=2))
+        mask = random_masks(rng, 1, height, width)[0]
+        exact = functional.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="bilinear")[0, 0].numpy()
+        differs = resized(mask, size) != (exact > 0.5)
+        assert np.abs(exact[differs] - 0.5).max(initial=0) < 1e-4  # ties may round either way
+
+
+def test_empty_mask_writes_nothing():
+    assert not resized(np.zeros((9, 9), dtype=np.uint8), (5, 5)).any()
+
+
+def test_box_is_tight_for_row_and_column_order():
+    mask = np.zeros((8, 11), dtype=np.uint8)
+    mask[2:5, 7:9] = 1
+    expected = (slice(2, 5), slice(7, 9))
+    assert mask_box(mask) == expected and mask_box(np.asfortranarray(mask)) == expected
+    assert mask_box(np.zeros((3, 3), dtype=np.uint8)) is None
+
+
+def test_a_mask_of_another_size_names_its_place():
+    counts = encode_rle(np.ones((4, 5), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"sequence 'a', frame 3.*20 pixels, expected 4 x 6"):
+        decode_mask(counts, (4, 6), "sequence 'a', frame 3")

@@ -1,24 +1,33 @@
+"""Resizing, normalizing, padding, and clips collated to a batch."""
+
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from stemseg.config import load_config
-from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, pad_to_multiple, padded_dims, resize_dims
+from stemseg.data.preprocessing import (
+    ImagePreprocessor,
+    build_preprocessor,
+    collate_clips,
+    pad_to_multiple,
+    padded_dims,
+    resize_dims,
+)
+from stemseg.structures.clip import Clip, ClipTargets
+from tests.helpers.paths import GOLDEN_DIR
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MEAN = (102.9801, 115.9465, 122.7717)
 
 
 @pytest.fixture(scope="module")
 def golden():
-    return np.load(GOLDEN / "preprocessing.npz")
+    return np.load(GOLDEN_DIR / "preprocessing.npz")
 
 
 def test_resize_dims_and_padding_are_the_published_ones():
-    for row in json.loads((GOLDEN / "resize_params.json").read_text())["rows"]:
+    for row in json.loads((GOLDEN_DIR / "resize_params.json").read_text())["rows"]:
         width, height, min_dim, max_dim, new_width, new_height, _, pad_right, pad_bottom = row
         assert resize_dims(height, width, min_dim, max_dim) == (new_height, new_width)
         assert padded_dims(new_height, new_width) == (new_height + pad_bottom, new_width + pad_right)
@@ -72,3 +81,30 @@ def test_padding_is_right_and_bottom_and_zero():
     padded = pad_to_multiple(frames)
     assert padded.shape == (2, 3, 64, 32)
     assert padded.sum() == frames.sum() and (padded[..., :33, :20] == 1).all()
+
+
+def make_clip(height, width, instances, name):
+    targets = ClipTargets(
+        masks=torch.ones(instances, 2, height, width, dtype=torch.uint8),
+        category_ids=torch.arange(1, instances + 1),
+        ignore_mask=torch.ones(2, height, width, dtype=torch.uint8),
+    )
+    return Clip(torch.ones(2, 3, height, width), targets, name)
+
+
+def test_clips_of_several_sizes_are_padded_to_the_largest():
+    batch = collate_clips([make_clip(40, 70, 3, "a"), make_clip(65, 30, 0, "b")])
+    assert batch.frames.shape == (2, 2, 3, 96, 96)
+    assert batch.image_sizes == [(40, 70), (65, 30)] and batch.names == ["a", "b"]
+    for n, (height, width) in enumerate(batch.image_sizes):
+        assert (batch.frames[n, :, :, :height, :width] == 1).all() and batch.frames[n].sum() == 2 * 3 * height * width
+        targets = batch.targets[n]
+        assert targets.masks.shape[1:] == targets.ignore_mask.shape == (2, 96, 96)
+        assert targets.masks.sum() == targets.num_instances * 2 * height * width
+        assert targets.ignore_mask.sum() == 2 * height * width  # padding is background, not ignored
+    assert batch.targets[0].category_ids.tolist() == [1, 2, 3] and batch.targets[1].num_instances == 0
+
+
+def test_a_clip_that_fits_is_not_copied():
+    clip = make_clip(32, 64, 1, "a")
+    assert collate_clips([clip]).targets[0].masks is clip.targets.masks

@@ -1,14 +1,14 @@
 """Clips from real photographs and videos, where they lie beside the checkout."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from stemseg.config import load_config
 from stemseg.data.dataset import build_training_dataset
+from tests.helpers.paths import SHARED_DIR
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
+REAL = SHARED_DIR / "real"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the real data in {REAL}")
 SETS = {
     "davis16_train20": "davis16_train20/JPEGImages/480p",

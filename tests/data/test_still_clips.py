@@ -3,7 +3,6 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from tiny_datasets import LABELS, make_stills
 
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter
 from stemseg.data.catalog import OpenedStills
@@ -12,6 +11,7 @@ from stemseg.data.still_clips import StillClips
 from stemseg.structures.annotations import StillAnnotations
 from stemseg.structures.rle import decode_rle, encode_rle
 from stemseg.utils.errors import DataError
+from tests.helpers.tiny_datasets import LABELS, make_stills
 
 RULE = CategoryRule(targets={1: 1, 2: 2, 3: 3}, known=frozenset(LABELS))
 

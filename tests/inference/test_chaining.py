@@ -1,19 +1,19 @@
-"""Chaining clips into tracks: golden label maps, and the rules at the edges."""
+"""Chaining clips into tracks: golden label maps and matches, a naive matching, and the rules at the edges."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from stemseg.inference.chaining import Chainer, ClipLabels
+from stemseg.inference.chaining import Chainer, ClipLabels, _joint_histogram, label_ious, match_instances
 from stemseg.inference.clustering import SequentialClustering
+from tests.helpers.paths import GOLDEN_DIR
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CASES = json.loads((GOLDEN / "online_chainer_meta.json").read_text())
+CASES = json.loads((GOLDEN_DIR / "online_chainer_meta.json").read_text())
+MATCHES = json.loads((GOLDEN_DIR / "association_meta.json").read_text())
 
 
 def _cluster_clip(arrays: np.lib.npyio.NpzFile, case: str, clip: int) -> ClipLabels:
@@ -37,7 +37,7 @@ def _cluster_clip(arrays: np.lib.npyio.NpzFile, case: str, clip: int) -> ClipLab
 
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_chaining_equals_the_published_one(case: str) -> None:
-    arrays = np.load(GOLDEN / "online_chainer.npz")
+    arrays = np.load(GOLDEN_DIR / "online_chainer.npz")
     chainer, label_maps, track_ids = Chainer(compat=True), [], []
     for i in range(CASES[case]["n_clips"]):
         chained = chainer.add(_cluster_clip(arrays, case, i))
@@ -92,3 +92,47 @@ def test_clips_without_instances_pass_through() -> None:
     nothing = ClipLabels(range(0, 2), torch.zeros(2, 1, 2, dtype=torch.int32), 0)
     assert chainer.add(nothing).track_ids == []
     assert _ids(chainer, _clip(range(1, 3), [1, 0], [1, 0])) == [1]
+
+
+@pytest.mark.parametrize("case", sorted(MATCHES))
+def test_association_equals_the_published_one(case: str) -> None:
+    arrays = np.load(GOLDEN_DIR / "association.npz")
+    previous, current = torch.from_numpy(arrays[f"l1_{case}"]), torch.from_numpy(arrays[f"l2_{case}"])
+    current = torch.where(current > 100, current - 100, current)  # there, new labels start at 101
+    matches = match_instances(previous, current, 6, 6, compat=True)
+    expected = MATCHES[case]
+    assert sorted((i, j + 100) for j, i in matches.items()) == sorted(
+        map(tuple, expected["associations(existing,current)"])
+    )
+    ious = label_ious(_joint_histogram(previous, current, 6, 6))
+    costs = sorted(1 - ious[i - 1, j - 1] for j, i in matches.items())
+    np.testing.assert_allclose(costs, sorted(expected["costs"]), atol=1e-6)
+
+
+def test_ious_equal_pairwise_set_arithmetic() -> None:
+    rng = np.random.default_rng(0)
+    previous, current = rng.integers(-1, 5, (3, 8, 9)), rng.integers(-1, 4, (3, 8, 9))
+    ious = label_ious(_joint_histogram(torch.from_numpy(previous), torch.from_numpy(current), 5, 4))
+    for i in range(5):
+        for j in range(4):
+            a, b = previous == i + 1, current == j + 1
+            union = (a | b).sum()
+            assert ious[i, j] == pytest.approx((a & b).sum() / union if union else 0.0)
+
+
+def test_instances_without_a_common_pixel_match_in_compat_mode_only() -> None:
+    previous, current = torch.tensor([1, 1, 0, 0]), torch.tensor([0, 0, 1, 1])
+    assert match_instances(previous, current, 1, 1) == {}
+    assert match_instances(previous, current, 1, 1, compat=True) == {1: 1}
+
+
+def test_a_minimum_overlap_can_be_demanded() -> None:
+    previous, current = torch.tensor([1, 1, 1, 1]), torch.tensor([1, 0, 0, 0])  # IoU 1 / 4
+    assert match_instances(previous, current, 1, 1, min_iou=0.2) == {1: 1}
+    assert match_instances(previous, current, 1, 1, min_iou=0.3) == {}
+
+
+def test_nothing_to_match() -> None:
+    empty = torch.zeros(4, dtype=torch.int32)
+    assert match_instances(empty, empty, 0, 0) == {}
+    assert match_instances(torch.tensor([1, 1, -1, 0]), torch.tensor([-1, -1, -1, 0]), 1, 0) == {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,13 @@ from torch import Tensor
 
 from stemseg.inference import clustering as clustering_module
 from stemseg.inference.clustering import SequentialClustering
+from tests.helpers.paths import GOLDEN_DIR
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CASES = json.loads((GOLDEN / "clustering_meta.json").read_text())
+CASES = json.loads((GOLDEN_DIR / "clustering_meta.json").read_text())
 
 
 def _points(case: str) -> tuple[Tensor, Tensor, Tensor]:
-    arrays = np.load(GOLDEN / "clustering.npz")
+    arrays = np.load(GOLDEN_DIR / "clustering.npz")
     embeddings, bandwidths, seediness = (
         torch.from_numpy(arrays[f"{case}|{name}"]).T for name in ("embeddings", "bandwidths", "seediness")
     )
@@ -68,7 +67,7 @@ def _naive(embeddings: Tensor, bandwidths: Tensor, seediness: Tensor, case: str)
 def test_compat_mode_equals_the_published_clustering(case: str) -> None:
     clusters = _clustering(case, compat=True)(*_points(case))
     labels = torch.where(clusters.labels >= 0, clusters.labels + CASES[case]["label_start"], -1)
-    np.testing.assert_array_equal(labels.numpy(), np.load(GOLDEN / "clustering.npz")[f"{case}|labels"])
+    np.testing.assert_array_equal(labels.numpy(), np.load(GOLDEN_DIR / "clustering.npz")[f"{case}|labels"])
     if clusters.num_instances:
         np.testing.assert_allclose(clusters.centers.numpy(), CASES[case]["instance_centers"], atol=1e-6)
         np.testing.assert_allclose(clusters.bandwidths.rsqrt().numpy(), CASES[case]["instance_stds"], rtol=1e-5)

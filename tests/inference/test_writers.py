@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_weights import GOLDEN_DIR, det, load_golden
 from PIL import Image
 
 from stemseg.inference.chaining import ChainedClip
@@ -21,6 +20,8 @@ from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
 from stemseg.structures.rle import encode_rle
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import ConfigError
+from tests.helpers.golden_weights import det, load_golden
+from tests.helpers.paths import GOLDEN_DIR
 
 META = json.loads((GOLDEN_DIR / "output_generators_meta.json").read_text())
 FILTERS = {

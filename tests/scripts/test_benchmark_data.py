@@ -2,12 +2,12 @@
 
 import numpy as np
 import torch
-from tiny_datasets import custom_config, make_sequence, make_videos
 
 from scripts.benchmarks.loading import MEAN, benchmark_loading, best_time, draw_masks
 from scripts.benchmarks.naive_loading import load_video_clip
 from stemseg.data.dataset import build_training_dataset
 from stemseg.structures.rle import decode_rle
+from tests.helpers.tiny_datasets import custom_config, make_sequence, make_videos
 
 
 def test_fast_loading_equals_straightforward_loading(tmp_path):

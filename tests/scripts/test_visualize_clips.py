@@ -1,9 +1,9 @@
 import cv2
 import numpy as np
 import pytest
-from tiny_datasets import custom_config, make_videos
 
 from scripts.visualize_clips import draw_ignored, letterbox, main
+from tests.helpers.tiny_datasets import custom_config, make_videos
 
 
 def test_sheets_and_video_are_written(tmp_path, capsys):

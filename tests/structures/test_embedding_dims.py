@@ -1,14 +1,14 @@
 """EMBEDDING_DIM_MODE against the recorded dimension counts."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from stemseg.structures.embedding_dims import parse_dim_mode
 from stemseg.utils.errors import ConfigError
+from tests.helpers.paths import GOLDEN_DIR
 
-RECORDED = json.loads((Path(__file__).parents[1] / "golden" / "embedding_dims.json").read_text())
+RECORDED = json.loads((GOLDEN_DIR / "embedding_dims.json").read_text())
 
 
 @pytest.mark.parametrize("mode", [m for m, v in RECORDED.items() if v["embedding_dims"] is not None])

@@ -1,24 +1,22 @@
 """RLE masks: recorded counts, round trips, and damage that must be found."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stemseg.structures.rle import check_rle_size, decode_rle, encode_rle, merge_rles, rle_area, rle_run_lengths
 from stemseg.utils.errors import DataError
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.helpers.paths import GOLDEN_DIR
 
 
 def recorded_masks():
-    with np.load(GOLDEN / "rle.npz") as masks:
+    with np.load(GOLDEN_DIR / "rle.npz") as masks:
         return {name: masks[name] for name in masks.files}
 
 
 def test_counts_equal_the_recorded_ones():
-    recorded = json.loads((GOLDEN / "rle.json").read_text())
+    recorded = json.loads((GOLDEN_DIR / "rle.json").read_text())
     texts = set(_texts(recorded))
     for name, mask in recorded_masks().items():
         assert encode_rle(mask) in texts, name

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from hierarchical_config import RELEASED, small_hierarchical_config
 
 from stemseg.data.preprocessing import collate_clips
 from stemseg.modeling.losses.appearance_loss import appearance_loss
@@ -19,6 +18,7 @@ from stemseg.training.loss import TrainingLoss, build_loss, downscale_targets
 from stemseg.training.main import build_state, build_step
 from stemseg.training.trainer import Trainer, TrainerSettings
 from stemseg.utils.distributed import ProcessInfo
+from tests.helpers.hierarchical_config import RELEASED, small_hierarchical_config
 
 CPU = torch.device("cpu")
 WARM_UP_ITERATIONS, BATCH_SIZE = 2, 2  # of small_hierarchical_config

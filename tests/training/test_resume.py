@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import TinyDataset, make_trainer, weights
 
-HERE = Path(__file__).resolve().parent
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_training import TinyDataset, make_trainer, weights
 
 
 class InterruptAt:
@@ -91,7 +90,7 @@ SLOW_RUN = """
 import sys, time
 from pathlib import Path
 from stemseg.training.interrupts import InterruptListener
-from tiny_training import TinyDataset, make_trainer
+from tests.helpers.tiny_training import TinyDataset, make_trainer
 
 class Slow(TinyDataset):
     def __getitem__(self, index):
@@ -107,9 +106,8 @@ sys.exit(0 if finished else interrupts.exit_code)
 
 
 def _start(directory):
-    path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
     command = [sys.executable, "-c", SLOW_RUN, str(directory)]
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout.readline() == b"started\n"
     return process

@@ -5,11 +5,11 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from golden_weights import det, fill_state_dict, load_golden, recipe_value, relative_difference
 
 from stemseg.config import load_config
 from stemseg.modeling.decoders.heads import build_embedding_head, build_seediness_head, build_semantic_head
 from stemseg.structures.network_output import FeaturePyramid
+from tests.helpers.golden_weights import det, fill_state_dict, load_golden, recipe_value, relative_difference
 
 BUILDERS = {
     "embedding_head": build_embedding_head,

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_weights import relative_difference
 from torch import nn
 
 from stemseg.modeling.decoders.squeeze_expand import Conv3d, SqueezeExpandDecoder, TemporalPool, _merge, temporal_plan
 from stemseg.structures.network_output import FeaturePyramid
 from stemseg.utils.errors import ConfigError
+from tests.helpers.golden_weights import relative_difference
 
 
 def decoder(num_frames, **changes):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from golden_weights import load_golden, relative_difference
 
 from stemseg.modeling.losses.lovasz import lovasz_hinge, lovasz_hinge_terms
+from tests.helpers.golden_weights import load_golden, relative_difference
 
 
 def naive_hinge(logits, labels):

@@ -1,0 +1,1 @@
+"""Small networks, datasets, trees and runs that several tests share."""

@@ -1,0 +1,1 @@
+"""Plain implementations of what the package computes fast: the yardstick of tests and benchmarks."""

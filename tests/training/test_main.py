@@ -1,0 +1,139 @@
+"""The training command, from annotation file and images to checkpoints, logs and back."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from stemseg.config import load_config
+from stemseg.modeling.network import build_network
+from stemseg.modeling.weights import load_model_weights
+from stemseg.structures.rle import encode_rle
+from stemseg.training.main import main
+from tests.helpers.paths import ROOT
+
+SMALL = [
+    "TRAINING.MODE=custom",
+    "TRAINING.BATCH_SIZE=2",
+    "DATA.MIX={custom: 1.0}",
+    "MODEL.BACKBONE.TYPE=R-14-FPN",
+    "MODEL.BACKBONE.NORM=group",
+    "MODEL.BACKBONE.NORM_GROUPS=4",
+    "MODEL.BACKBONE.FREEZE_AT_STAGE=0",
+    "MODEL.BACKBONE.PRETRAINED_WEIGHTS=null",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS=4",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS=8",
+    "MODEL.RESNETS.WIDTH_PER_GROUP=4",
+    "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=8",
+    *(f"MODEL.{head}.INTER_CHANNELS=[4, 4, 4, 4]" for head in ("EMBEDDINGS", "SEEDINESS", "SEMSEG")),
+    *(f"MODEL.{head}.GN_NUM_GROUPS=2" for head in ("EMBEDDINGS", "SEEDINESS", "SEMSEG")),
+    "INPUT.MIN_DIM=96",
+    "INPUT.MAX_DIM=128",
+    "INPUT.NUM_FRAMES=2",
+]
+
+
+@pytest.fixture(scope="module")
+def tiny_dataset(tmp_path_factory) -> list[str]:
+    """One video of four frames, in which a square moves; returns the overrides that name it."""
+    folder = tmp_path_factory.mktemp("data")
+    segmentations, paths = [], []
+    for t in range(4):
+        image = np.random.default_rng(t).integers(0, 90, (96, 128, 3), dtype=np.uint8)
+        mask = np.zeros((96, 128), np.uint8)
+        mask[20:60, 10 + 10 * t : 60 + 10 * t] = 1
+        image[mask == 1] += 120
+        cv2.imwrite(str(folder / f"{t}.jpg"), image)
+        segmentations.append({"1": encode_rle(mask)})
+        paths.append(f"{t}.jpg")
+    sequence = {"id": "square", "height": 96, "width": 128, "image_paths": paths, "categories": {"1": 1}}
+    video = {"meta": {"category_labels": {"1": "square"}}, "sequences": [sequence | {"segmentations": segmentations}]}
+    (folder / "train.json").write_text(json.dumps(video))
+    gaps = ["DATA.CUSTOM.FRAME_GAP_LOWER=2", "DATA.CUSTOM.FRAME_GAP_UPPER=3"]
+    return [f"DATA.CUSTOM.TRAIN_JSON={folder / 'train.json'}", f"DATA.CUSTOM.TRAIN_IMAGES={folder}", *gaps]
+
+
+@pytest.fixture
+def command(tmp_path, tiny_dataset, monkeypatch):
+    """Runs the training command with small settings and further options; returns its exit code."""
+    monkeypatch.setenv("STEMSEG_MODELS_DIR", str(tmp_path))
+
+    def run(*options: str, overrides: tuple[str, ...] = ("TRAINING.MAX_ITERATIONS=3",), name: str = "run") -> int:
+        fixed = ["--model_dir", name, "--cfg", "davis_1", "--device", "cpu", "--num_cpu_workers", "0"]
+        return main([*fixed, *options, "--set", *SMALL, *tiny_dataset, *overrides])
+
+    return run
+
+
+def _model(path: Path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def test_a_run_leaves_checkpoint_config_and_logs(command, tmp_path):
+    intervals = ["--summary_interval", "1", "--picture_interval", "1", "--save_interval", "2", "--ckpts_to_keep", "1"]
+    assert command(*intervals) == 0
+    directory = tmp_path / "checkpoints" / "custom" / "run"
+    assert [p.name for p in directory.glob("*.pth")] == ["000003.pth"]
+    assert list((directory / "logs").glob("events*"))
+    network = build_network(load_config(directory / "config.yaml"))
+    load_model_weights(network, directory / "000003.pth")
+
+
+def test_a_run_cut_short_and_resumed_ends_with_the_same_weights(command, tmp_path, monkeypatch):
+    whole, cut = (tmp_path / "checkpoints" / "custom" / name for name in ("whole", "cut"))
+    assert command(name="whole") == 0
+    assert command("--save_interval", "1", name="cut") == 0
+    for late in (cut / "000003.pth", cut / "000002.pth"):
+        late.unlink()
+    assert command(name="cut") == 0
+    expected, found = _model(whole / "000003.pth"), _model(cut / "000003.pth")
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_user_mistakes_are_one_line_and_exit_code_1(command, capsys):
+    assert command(overrides=("TRAINING.NO_SUCH_KEY=1",)) == 1
+    assert "unknown key 'TRAINING.NO_SUCH_KEY'" in capsys.readouterr().err
+    assert command(overrides=("DATA.CUSTOM.TRAIN_JSON=/nowhere.json",)) == 1
+    assert "/nowhere.json" in capsys.readouterr().err
+
+
+def test_the_script_runs_from_a_clone_without_installation(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, str(ROOT / "stemseg" / "training" / "main.py"), "--help"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "--restore_session" in result.stdout
+
+
+def test_a_held_out_split_is_measured_and_the_best_checkpoint_kept(command, tmp_path, tiny_dataset):
+    train_json, images = (entry.partition("=")[2] for entry in tiny_dataset[:2])
+    held_out = (
+        f"DATA.CUSTOM.VAL_JSON={train_json}",
+        f"DATA.CUSTOM.VAL_IMAGES={images}",
+        "TRAINING.MAX_ITERATIONS=2",
+        "DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1",
+    )
+    assert command("--eval_interval", "1", overrides=held_out) == 0
+    run = tmp_path / "checkpoints" / "custom" / "run"
+    best = json.loads((run / "best.json").read_text())
+    assert best["iteration"] in (1, 2)
+    assert torch.load(run / "best.pth", weights_only=True)["iterations"] == best["iteration"]
+
+
+def test_measuring_needs_annotations(command, tmp_path, tiny_dataset, capfd):
+    train_json, images = (entry.partition("=")[2] for entry in tiny_dataset[:2])
+    content = json.loads(Path(train_json).read_text())
+    content["sequences"][0].pop("segmentations")
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    held_out = (f"DATA.CUSTOM.VAL_JSON={tmp_path / 'val.json'}", f"DATA.CUSTOM.VAL_IMAGES={images}")
+    assert command("--eval_interval", "1", overrides=held_out) == 1
+    assert "frame overlap is 4" in capfd.readouterr().err, "what would end the first evaluation ends the start"
+    held_out += ("DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1",)
+    assert command("--eval_interval", "1", overrides=held_out) == 1
+    assert "can't be computed locally" in capfd.readouterr().err
