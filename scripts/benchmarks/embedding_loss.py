@@ -6,14 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 
-from scripts.benchmarks import naive
 from scripts.benchmarks.clips import MapSize, as_output, disc_masks, disc_targets, trained_maps, untrained_maps
 from scripts.benchmarks.timing import best_seconds
 from stemseg.evaluation.report import MetricTable
-from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion
-from stemseg.structures.clip import ClipTargets
+from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, EmbeddingLossTerms, plain_embedding_loss
 from stemseg.structures.embedding_dims import parse_dim_mode
 from stemseg.structures.network_output import NetworkOutput
 
@@ -21,7 +18,7 @@ from stemseg.structures.network_output import NetworkOutput
 def benchmark_embedding_loss(
     size: MapSize, counts: Sequence[int], *, dim_mode: str, repeats: int, device: torch.device
 ) -> MetricTable:
-    """Milliseconds of one clip's loss for each number of instances, by our criterion and by a loop over instances.
+    """Milliseconds of one clip's loss for each number of instances, by the fast criterion and by the plain loop.
 
     Both at the start of a training, when all of the image counts, and near its end. "x one" compares with the first of
     ``counts``, "loop / ours" with the loop for as many instances.
@@ -47,18 +44,14 @@ def _milliseconds(
         masks = disc_masks(size, count)
         maps = trained_maps(dims, masks, generator) if trained else untrained_maps(dims, size, generator)
         output, targets = as_output(maps.to(device), dims), disc_targets(masks).to(device)
-        loop = partial(naive.embedding_loss, output, targets, criterion.free_dim_bandwidths[0])
-        calls[f"ours {count}"] = partial(_run, partial(_ours, criterion, output, targets), output)
-        calls[f"loop {count}"] = partial(_run, loop, output)
+        plain = partial(plain_embedding_loss, free_dim_bandwidths=criterion.free_dim_bandwidths[0])
+        calls[f"ours {count}"] = partial(_run, partial(criterion, output, [targets]), output)
+        calls[f"loop {count}"] = partial(_run, partial(plain, output, [targets]), output)
     return {name: 1000 * s for name, s in best_seconds(calls, repeats=repeats, device=device).items()}
 
 
-def _ours(criterion: EmbeddingCriterion, output: NetworkOutput, targets: ClipTargets) -> Tensor:
-    return criterion(output, [targets]).total
-
-
-def _run(loss: Callable[[], Tensor], output: NetworkOutput) -> None:
+def _run(loss: Callable[[], EmbeddingLossTerms], output: NetworkOutput) -> None:
     """Forward and backward."""
     for maps in output[:3]:
         maps.grad = None
-    loss().backward()
+    loss().total.backward()

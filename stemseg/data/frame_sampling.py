@@ -1,4 +1,4 @@
-"""Which frames make a training clip (METHOD section 10). Frames are indices; nothing is loaded here."""
+"""Which frames make a training clip (method.md §10). Frames are indices; nothing is loaded here."""
 
 from __future__ import annotations
 

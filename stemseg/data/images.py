@@ -89,7 +89,7 @@ def mask_box(mask: np.ndarray) -> tuple[slice, slice] | None:
 
 
 def resize_mask_into(mask: np.ndarray, output: np.ndarray) -> bool:
-    """Resize a mask bilinearly (align_corners False) and write what is above 0.5 into ``output`` (METHOD section 1).
+    """Resize a mask bilinearly (align_corners False) and write what is above 0.5 into ``output`` (method.md §1).
 
     Args:
         mask: [H, W] uint8, 0 or 1.

@@ -1,4 +1,4 @@
-"""From an image in pixels to the network's input: resize, normalize, pad (METHOD section 1). Shared with inference."""
+"""From an image in pixels to the network's input: resize, normalize, pad (method.md §1). Shared with inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips from still images: the image and warped copies of it, in random order (METHOD section 10)."""
+"""Clips from still images: the image and warped copies of it, in random order (method.md §10)."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def _occupied(sequence: VideoSequence, targets: dict[int, int]) -> list[bool]:
     ]
 
 
-# Showing a clip's only instance twice: single-object clips then teach to tell instances apart (METHOD section 10).
+# Showing a clip's only instance twice: single-object clips then teach to tell instances apart (method.md §10).
 
 
 _SIDEWAYS = (0.75, 1.0)  # of the instance's width

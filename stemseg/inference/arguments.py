@@ -1,4 +1,4 @@
-"""The command line of inference (METHOD section 12), and the configuration that it means."""
+"""The command line of inference (method.md §12), and the configuration that it means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances of consecutive clips become tracks of the whole video (METHOD section 8.5; STEm-Seg section 3.4)."""
+"""Instances of consecutive clips become tracks of the whole video (method.md §8.5; STEm-Seg section 3.4)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Chainer:
         return self._num_tracks
 
 
-# Which instances of one clip are the same objects as instances of the clip before (METHOD section 8.5).
+# Which instances of one clip are the same objects as instances of the clip before (method.md §8.5).
 
 
 def match_instances(

@@ -1,4 +1,4 @@
-"""Which frames form a clip, decided while the video is still arriving (METHOD section 8.1)."""
+"""Which frames form a clip, decided while the video is still arriving (method.md §8.1)."""
 
 from __future__ import annotations
 

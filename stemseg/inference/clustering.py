@@ -1,4 +1,4 @@
-"""From embeddings to instances: sequential Gaussian clustering of a clip (METHOD section 8.4; STEm-Seg section 3.4)."""
+"""From embeddings to instances: sequential Gaussian clustering of a clip (method.md §8.4; STEm-Seg section 3.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a label map at the network's scale to masks at the video's size (METHOD section 8.6)."""
+"""From a label map at the network's scale to masks at the video's size (method.md §8.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The streaming engine: frames in, tracks out, for a video of any length in bounded memory (METHOD section 8).
+"""The streaming engine: frames in, tracks out, for a video of any length in bounded memory (method.md §8).
 
 Frames go through the backbone once and stay as features while a clip still needs them. When a clip is complete, the
 heads run on it; its embeddings wait until the averages over all clips are final for each of its frames. Then it is

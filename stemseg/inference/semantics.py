@@ -1,4 +1,4 @@
-"""What each frame shows, averaged over the clips that cover it: foreground, classes (METHOD section 8.2, 8.3)."""
+"""What each frame shows, averaged over the clips that cover it: foreground, classes (method.md §8.2, §8.3)."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def _compress(labels: np.ndarray) -> _CompressedLabels:
     return _CompressedLabels(zlib.compress(labels.astype(dtype).tobytes(), 1), dtype)
 
 
-# From the track store of a video to its result: ranked tracks with masks, categories, scores (METHOD section 8.6).
+# From the track store of a video to its result: ranked tracks with masks, categories, scores (method.md §8.6).
 
 
 def collect_tracks(

@@ -1,4 +1,4 @@
-"""The space-time coordinates that offsets are added to (METHOD section 4)."""
+"""The space-time coordinates that offsets are added to (method.md §4)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def mix_appearance(embedding: Tensor, appearance: Tensor, *, detach: bool) -> Te
     return torch.cat([rest, mixed + (appearance.detach() if detach else appearance)], dim=1)
 
 
-# The Gaussians that instances are in the embedding space (METHOD section 6). Always computed in float32.
+# The Gaussians that instances are in the embedding space (method.md §6). Always computed in float32.
 
 
 BANDWIDTH_SCALE = 10.0

@@ -1,4 +1,4 @@
-"""What the letters of ``EMBEDDING_DIM_MODE`` mean (METHOD section 4)."""
+"""What the letters of ``EMBEDDING_DIM_MODE`` mean (method.md §4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line of training (METHOD section 12)."""
+"""The command line of training (method.md §12)."""
 
 from __future__ import annotations
 

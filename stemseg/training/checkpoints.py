@@ -166,7 +166,7 @@ class Progress:
     Attributes:
         iterations: completed steps of the optimizer; also the position among the samples and in the learning rate's
             schedule, and, with the seed, what random numbers come next.
-        glow_iterations: completed sub-iterations of the appearance flow's warm-up (METHOD section 5).
+        glow_iterations: completed sub-iterations of the appearance flow's warm-up (method.md §5).
     """
 
     iterations: int = 0
@@ -192,7 +192,7 @@ class TrainingState:
     progress: Progress = field(default_factory=Progress)
 
     def capture(self) -> dict[str, Any]:
-        """The content of a checkpoint (METHOD section 7)."""
+        """The content of a checkpoint (method.md §7)."""
         return {
             "model": self.training_loss.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -1,4 +1,4 @@
-"""What training minimizes: the network with its losses and their weights (METHOD section 6)."""
+"""What training minimizes: the network with its losses and their weights (method.md §6)."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _map(function, output: NetworkOutput) -> NetworkOutput:
     return NetworkOutput(*(None if x is None else function(x) for x in output))
 
 
-# Training targets at the scale of the network's outputs (METHOD section 1).
+# Training targets at the scale of the network's outputs (method.md §1).
 
 
 def downscale_targets(targets: ClipTargets) -> ClipTargets:

@@ -1,4 +1,4 @@
-"""The optimizer (METHOD section 7)."""
+"""The optimizer (method.md §7)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build_optimizer(cfg: Config, module: nn.Module) -> Optimizer:
     )
 
 
-# Learning rates as pure functions of the iteration (METHOD section 7), so that a resumed run needs no history.
+# Learning rates as pure functions of the iteration (method.md §7), so that a resumed run needs no history.
 
 
 Factor = Callable[[int], float]

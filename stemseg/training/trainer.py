@@ -39,7 +39,7 @@ class TrainerSettings:
         max_iterations: steps of the optimizer of the whole run.
         batch_size: clips of one step, over all processes.
         micro_batch_size: clips of one forward pass.
-        warm_up_clips: the appearance flow is trained alone for this many clips (METHOD section 5).
+        warm_up_clips: the appearance flow is trained alone for this many clips (method.md §5).
         seed: of PyTorch's random numbers during training.
         num_workers: data-loading processes of each training process; 0 loads in the training process itself.
         save_interval, picture_interval, evaluation_interval: iterations between checkpoints, pictures in TensorBoard

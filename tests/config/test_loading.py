@@ -18,7 +18,7 @@ def test_every_shipped_file_loads_and_survives_a_round_trip(name, tmp_path):
     assert pickle.loads(pickle.dumps(cfg)).to_dict() == cfg.to_dict()
 
 
-PUBLISHED = {  # METHOD section 11
+PUBLISHED = {  # method.md §11
     "davis_1": {"INPUT.MIN_DIM": 736, "INPUT.MAX_DIM": 1248, "INPUT.NUM_FRAMES": 8, "TRAINING.MAX_ITERATIONS": 50000},
     "davis_2": {"INPUT.NUM_FRAMES": 16, "TRAINING.MAX_ITERATIONS": 10000, "TRAINING.FREEZE_BACKBONE": True},
     "youtube_vis": {"INPUT.MIN_DIM": 640, "INPUT.NUM_CLASSES": 41, "MODEL.SEMSEG.INTER_CHANNELS": [256] * 4},

@@ -38,7 +38,7 @@ def _clustering(case: str, *, compat: bool) -> SequentialClustering:
 
 
 def _naive(embeddings: Tensor, bandwidths: Tensor, seediness: Tensor, case: str) -> list[int]:
-    """The rule of METHOD section 8.4, point by point."""
+    """The rule of method.md §8.4, point by point."""
     meta, num_points = CASES[case], seediness.shape[0]
     labels, seeds = [-1] * num_points, []
 

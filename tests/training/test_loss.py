@@ -72,7 +72,7 @@ def _check_arrays(training_loss, arrays, step):
 
 
 def _published_semantic_losses(output, targets):
-    """There the ignore mask had no effect on the cross-entropy (METHOD section 13)."""
+    """There the ignore mask had no effect on the cross-entropy (method.md §13)."""
     nothing = [replace(t, ignore_mask=torch.zeros_like(t.ignore_mask)) for t in targets]
     return semantic_losses(output, targets)._replace(semantic=semantic_losses(output, nothing).semantic)
 

@@ -1,4 +1,4 @@
-"""Feature pyramid network (METHOD section 2)."""
+"""Feature pyramid network (method.md §2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ResNet of bottleneck blocks of the Caffe2 kind (METHOD section 2); module names as in published checkpoints."""
+"""ResNet of bottleneck blocks of the Caffe2 kind (method.md §2); module names as in published checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The appearance embedding A and how it is mixed into the spatio-temporal embedding (METHOD section 4)."""
+"""The appearance embedding A and how it is mixed into the spatio-temporal embedding (method.md §4)."""
 
 from __future__ import annotations
 

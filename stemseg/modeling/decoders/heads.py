@@ -1,4 +1,4 @@
-"""The heads on top of the trunk: embedding, seediness, semantics (METHOD sections 3 and 4)."""
+"""The heads on top of the trunk: embedding, seediness, semantics (method.md §3, §4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The squeeze-expand decoder: the one trunk behind every head (METHOD section 3)."""
+"""The squeeze-expand decoder: the one trunk behind every head (method.md §3)."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _merge(coarse: Tensor, lateral: Tensor, conv: nn.Conv3d, t_factor: int) -> T
     return F.conv3d(lateral, weight_lateral) + upsampled
 
 
-# How a decoder shrinks and grows the time axis for each supported clip length (METHOD section 3).
+# How a decoder shrinks and grows the time axis for each supported clip length (method.md §3).
 
 
 class TemporalPlan(NamedTuple):

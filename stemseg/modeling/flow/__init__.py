@@ -1,4 +1,4 @@
-"""The conditional appearance flow: an exact density model of the appearance embedding A (METHOD section 5).
+"""The conditional appearance flow: an exact density model of the appearance embedding A (method.md §5).
 
 The papers' symbols, and the names they have here:
 

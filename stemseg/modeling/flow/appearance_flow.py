@@ -43,7 +43,7 @@ class AppearanceLikelihood(NamedTuple):
 
 
 class AppearanceFlow(Glow):
-    """p(A | condition) frame by frame (METHOD section 5); needed in training only.
+    """p(A | condition) frame by frame (method.md §5); needed in training only.
 
     Args:
         channels: A, the number of appearance dimensions.

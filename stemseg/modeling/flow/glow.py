@@ -51,7 +51,7 @@ class FlowOutput(NamedTuple):
 
 
 class Glow(nn.Module):
-    """f: x -> z of L levels of K steps each (METHOD section 5). Runs in float32 under mixed precision.
+    """f: x -> z of L levels of K steps each (method.md §5). Runs in float32 under mixed precision.
 
     Args:
         in_channels: C of x.

@@ -1,4 +1,4 @@
-"""The appearance flow's loss, and the numbers to watch beside it (METHOD section 5)."""
+"""The appearance flow's loss, and the numbers to watch beside it (method.md §5)."""
 
 from __future__ import annotations
 

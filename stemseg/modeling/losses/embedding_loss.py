@@ -1,4 +1,8 @@
-"""The embedding loss (METHOD section 6): Lovász hinge on Gaussian probabilities, bandwidth smoothness, seediness."""
+"""The embedding loss (method.md §6): Lovász hinge on Gaussian probabilities, bandwidth smoothness, seediness.
+
+:func:`plain_embedding_loss` is the loss as the paper writes it, to be read and to try ideas on. Training uses
+:class:`EmbeddingCriterion`, which computes the same numbers for all instances at once; a test holds the two together.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from torch import Tensor, nn
 
 from stemseg.config import Config
 from stemseg.modeling.embedding import bandwidth, gaussian_probability, squared_distance
-from stemseg.modeling.losses.lovasz import lovasz_hinge_terms
+from stemseg.modeling.losses.lovasz import lovasz_hinge_terms, plain_lovasz_hinge
 from stemseg.structures.clip import ClipTargets
 from stemseg.structures.embedding_dims import EmbeddingDims, parse_dim_mode
 from stemseg.structures.network_output import NetworkOutput
@@ -25,6 +29,47 @@ class EmbeddingLossTerms(NamedTuple):
     lovasz: Tensor
     variance_smoothness: Tensor
     seediness: Tensor
+
+
+def plain_embedding_loss(
+    output: NetworkOutput,
+    targets: Sequence[ClipTargets],
+    *,
+    free_dim_bandwidths: Tensor,
+    weight: float = 1.0,
+    weight_lovasz: float = 1.0,
+    weight_variance_smoothness: float = 10.0,
+    weight_seediness: float = 1.0,
+) -> EmbeddingLossTerms:
+    """The loss over N clips, instance by instance; the numbers in the comments are the equations of method.md §6.
+
+    Args:
+        output: maps of the clips, float32 or float64; the embedding, raw bandwidth and seediness are used.
+        targets: N targets at the size of these maps.
+        free_dim_bandwidths: [n], 1 / std^2 of each free dimension.
+        weight, weight_lovasz, weight_variance_smoothness, weight_seediness: of the whole and of the terms.
+    """
+    lovasz = smoothness = seediness = 0.0 * sum(maps.sum() for maps in output[:3])
+    num_instances = 0
+    for *maps, target in zip(*output[:3], targets, strict=True):
+        e, r, eta = (x.flatten(1) for x in maps)  # [E, P], [B, P], [1, P]
+        b = torch.cat([10 * r.exp(), free_dim_bandwidths[:, None].expand(-1, r.shape[1])])  # [E, P] (6.1)
+        masks = [mask for mask in target.masks.flatten(1).bool() if mask.any()]  # I of [P]
+        for inside in masks:
+            mu, b_j = (x[:, inside].mean(dim=1, keepdim=True) for x in (e, b))  # [E, 1] (6.2)
+            p = torch.exp(-0.5 * (b_j * (e - mu).square()).sum(dim=0))  # [P] (6.3)
+            lovasz = lovasz + plain_lovasz_hinge(2 * p - 1, inside)  # (6.4)
+            smoothness = smoothness + r[:, inside].var(dim=1, correction=0).mean() / len(masks)  # (6.5)
+            seediness = seediness + (eta[0, inside] - p[inside].detach()).square().mean()  # (6.6), inside
+        if masks:
+            outside = ~torch.stack(masks).any(dim=0)  # [P]
+            errors = eta[0].square() * (target.ignore_mask.flatten() == 0)  # (6.6), outside
+            seediness = seediness + errors[outside].sum() / outside.sum().clamp(min=1)
+        num_instances += len(masks)
+    lovasz, smoothness = lovasz / max(1, num_instances), smoothness / len(targets)
+    seediness = seediness / (num_instances + 1)
+    total = weight_lovasz * lovasz + weight_variance_smoothness * smoothness + weight_seediness * seediness
+    return EmbeddingLossTerms(weight * total, lovasz, smoothness, seediness)
 
 
 class _ClipSums(NamedTuple):

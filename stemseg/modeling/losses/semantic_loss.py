@@ -1,4 +1,4 @@
-"""The semantic losses (METHOD section 6): class of each pixel, and foreground against background."""
+"""The semantic losses (method.md §6): class of each pixel, and foreground against background."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The embedding loss: golden numbers, against a plain per-instance implementation, and its edge cases."""
+"""The embedding loss: golden numbers, the fast form against the plain one, and edge cases of both."""
+
+from functools import partial
 
 import pytest
 import torch
 
-from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion
-from stemseg.modeling.losses.lovasz import lovasz_hinge
+from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, plain_embedding_loss
 from stemseg.structures.clip import ClipTargets
 from stemseg.structures.embedding_dims import parse_dim_mode
 from stemseg.structures.network_output import NetworkOutput
@@ -47,48 +48,57 @@ def test_loss_and_gradient_equal_the_published_implementation(case):
     assert relative_difference(maps.grad, GOLDEN[f"{case}|grad"]) < 1e-5
 
 
-def naive_terms(maps, targets, criterion):
-    """Instance after instance, as the method describes the loss."""
-    dims, count, lovasz, smoothness, seediness = criterion.dims, 0, 0.0, 0.0, 0.0
-    for clip, target in zip(maps, targets, strict=True):
-        embedding, raw, seed = clip.flatten(1).split([dims.size, dims.num_bandwidths, 1])
-        masks = [mask for mask in target.masks.flatten(1).bool() if mask.any()]
-        spreads = []
-        for mask in masks:
-            free = criterion.free_dim_bandwidths[0]
-            b = torch.cat([(10 * raw.exp())[:, mask].mean(1), free])
-            p = torch.exp(-0.5 * (b[:, None] * (embedding - embedding[:, mask].mean(1, keepdim=True)) ** 2).sum(0))
-            lovasz = lovasz + lovasz_hinge((2 * p - 1)[None], mask[None]).sum()
-            spreads.append(raw[:, mask].var(dim=1, correction=0).mean())
-            seediness = seediness + (seed[0, mask] - p[mask].detach()).square().mean()
-        if masks:
-            count += len(masks)
-            smoothness = smoothness + sum(spreads) / len(spreads)
-            outside = ~torch.stack(masks).any(0)
-            errors = seed[0].square() * (target.ignore_mask.flatten() == 0)
-            seediness = seediness + errors[outside].mean()
-    return lovasz / count, smoothness / len(maps), seediness / (count + 1)
+def plain_loss(maps, targets, criterion):
+    return plain_embedding_loss(
+        split(maps, criterion.dims), targets, free_dim_bandwidths=criterion.free_dim_bandwidths[0].to(maps.dtype)
+    )
 
 
-def test_overlapping_vanished_and_ignored_instances_equal_the_naive_loss():
-    generator = torch.Generator().manual_seed(0)
-    criterion = criterion_for("xytf")
-    maps = 0.5 * torch.randn(2, 8, 2, 6, 8, generator=generator)
+@pytest.mark.parametrize("case", CASES)
+def test_the_plain_form_equals_the_published_implementation(case):
+    maps, targets = golden_case(case)
+    terms = plain_loss(maps, targets, criterion_for(case.split("_")[0]))
+    terms.total.backward()
+    for term, name in zip(terms, ("total", "lovasz_loss", "variance_smoothness_loss", "seediness_loss"), strict=True):
+        assert term.item() == pytest.approx(GOLDEN[f"{case}|{name}"].item(), rel=1e-5, abs=1e-9)
+    assert relative_difference(maps.grad, GOLDEN[f"{case}|grad"]) < 1e-4
+
+
+def assert_plain_equals_fast(maps, targets, criterion):
+    """Terms, and gradients with respect to all maps; the plain form computes in float64."""
+    fast, plain = criterion(split(maps, criterion.dims), targets), plain_loss(maps.double(), targets, criterion)
+    for name, found, expected in zip(fast._fields, fast, plain, strict=True):
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-6), name
+    (found,), (expected,) = (torch.autograd.grad(terms.total, maps) for terms in (fast, plain))
+    assert relative_difference(found, expected) < 1e-4
+
+
+@pytest.mark.parametrize("mode", ["ff", "xy", "xyff", "xytf"])
+@pytest.mark.parametrize("seed", range(3))
+def test_overlapping_vanished_and_ignored_instances_equal_the_plain_loss(mode, seed):
+    generator = torch.Generator().manual_seed(seed)
+    criterion = criterion_for(mode)
+    channels = criterion.dims.size + criterion.dims.num_bandwidths + 1
+    maps = 0.5 * torch.randn(3, channels, 2, 6, 8, generator=generator)
     maps[:, -1] = maps[:, -1].sigmoid()
-    maps.requires_grad_()
     targets = []
-    for _ in range(2):
-        masks = (torch.rand(4, 2, 6, 8, generator=generator) < 0.3).to(torch.uint8)
-        masks[1] = 0  # vanished at this scale, in the middle: the others keep their masks
+    for num_instances in (4, 2 + seed, 0):
+        masks = (torch.rand(num_instances, 2, 6, 8, generator=generator) < 0.3).to(torch.uint8)
+        masks[1:2] = 0  # vanished at this scale, in the middle: the others keep their masks
         ignore = (torch.rand(2, 6, 8, generator=generator) < 0.3).to(torch.uint8)
-        targets.append(ClipTargets(masks, torch.ones(4), ignore))
-    terms = criterion(split(maps, criterion.dims), targets)
-    expected = naive_terms(maps, targets, criterion)
-    for term, reference in zip(terms[1:], expected, strict=True):
-        assert term.item() == pytest.approx(reference.item(), rel=1e-5)
-    (gradient,) = torch.autograd.grad(terms.total, maps)
-    (reference,) = torch.autograd.grad(expected[0] + 10 * expected[1] + expected[2], maps)
-    assert relative_difference(gradient, reference) < 1e-4
+        targets.append(ClipTargets(masks, torch.ones(num_instances), ignore))
+    assert_plain_equals_fast(maps.requires_grad_(), targets, criterion)
+
+
+def test_a_clip_without_background_or_with_all_of_it_ignored_equals_the_plain_loss():
+    generator = torch.Generator().manual_seed(3)
+    criterion = criterion_for("xyt")
+    maps = torch.rand(2, 7, 2, 4, 4, generator=generator).requires_grad_()
+    halves = torch.zeros(2, 2, 4, 4, dtype=torch.uint8)
+    halves[0, :, :2], halves[1, :, 2:] = 1, 1
+    nowhere, everywhere = torch.zeros(2, 4, 4), torch.ones(2, 4, 4)
+    targets = [ClipTargets(halves, torch.ones(2), nowhere), ClipTargets(halves[:1], torch.ones(1), everywhere)]
+    assert_plain_equals_fast(maps, targets, criterion)
 
 
 @pytest.mark.parametrize("spread", [1e-4, 0.05, 0.3])
@@ -107,13 +117,7 @@ def test_pixels_far_from_an_instance_may_be_left_out(spread):
     embedding = embedding + torch.einsum("ie,ithw->ethw", centers, masks.float())
     maps = torch.cat([embedding, 0.3 + 0.1 * torch.randn(3, 2, 12, 16, generator=generator)])[None].requires_grad_()
     targets = [ClipTargets(masks, torch.ones(4), torch.zeros(2, 12, 16))]
-    terms = criterion(split(maps, criterion.dims), targets)
-    expected = naive_terms(maps.double(), targets, criterion.double())
-    for term, reference in zip(terms[1:], expected, strict=True):
-        assert term.item() == pytest.approx(reference.item(), rel=1e-5, abs=1e-6)
-    (gradient,) = torch.autograd.grad(terms.total, maps)
-    (reference,) = torch.autograd.grad(expected[0] + 10 * expected[1] + expected[2], maps)
-    assert relative_difference(gradient, reference) < 1e-4
+    assert_plain_equals_fast(maps, targets, criterion)
 
 
 def test_an_instance_that_vanished_does_not_shift_the_others():
@@ -127,15 +131,17 @@ def test_an_instance_that_vanished_does_not_shift_the_others():
     assert torch.equal(torch.stack(with_vanished), torch.stack(criterion(split(maps, criterion.dims), [kept])))
 
 
+@pytest.mark.parametrize("form", ["fast", "plain"])
 @pytest.mark.parametrize("num_instances", [0, 2])
-def test_a_batch_without_a_visible_instance_gives_a_zero_that_touches_every_output(num_instances):
+def test_a_batch_without_a_visible_instance_gives_a_zero_that_touches_every_output(num_instances, form):
     criterion = criterion_for("xyff")
+    plain = partial(plain_embedding_loss, free_dim_bandwidths=criterion.free_dim_bandwidths[0])
     maps = torch.rand(2, 7, 2, 4, 4, requires_grad=True)
     outputs = [x.clone() for x in split(maps, criterion.dims)[:3]]
     for x in outputs:
         x.retain_grad()
     nothing = ClipTargets(torch.zeros(num_instances, 2, 4, 4).byte(), torch.ones(num_instances), torch.zeros(2, 4, 4))
-    terms = criterion(NetworkOutput(*outputs), [nothing, nothing])
+    terms = (plain if form == "plain" else criterion)(NetworkOutput(*outputs), [nothing, nothing])
     terms.total.backward()
     assert [term.item() for term in terms] == [0.0] * 4
     assert all(x.grad is not None and not x.grad.any() for x in outputs)
@@ -145,14 +151,15 @@ def test_weights_scale_the_total_only():
     maps, targets = golden_case("xyff_single")
     criterion = criterion_for("xyff")
     before = criterion(split(maps, criterion.dims), targets)
-    weighted = EmbeddingCriterion(
-        dims=criterion.dims, free_dim_stds=[0.3, 0.3], weight=2.0, weight_lovasz=3.0,
-        weight_variance_smoothness=5.0, weight_seediness=7.0,
-    )  # fmt: skip
-    after = weighted(split(maps, criterion.dims), targets)
+    weights = {"weight": 2.0, "weight_lovasz": 3.0, "weight_variance_smoothness": 5.0, "weight_seediness": 7.0}
+    weighted = EmbeddingCriterion(dims=criterion.dims, free_dim_stds=[0.3, 0.3], **weights)
+    output, bandwidths = split(maps, criterion.dims), criterion.free_dim_bandwidths[0]
+    after = weighted(output, targets)
+    plain = plain_embedding_loss(output, targets, free_dim_bandwidths=bandwidths, **weights)
     assert torch.equal(torch.stack(before[1:]), torch.stack(after[1:]))
     expected = 2 * (3 * before.lovasz + 5 * before.variance_smoothness + 7 * before.seediness)
     assert after.total.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert plain.total.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_mixed_precision_outputs_give_a_float32_loss():

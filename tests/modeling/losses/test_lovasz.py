@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stemseg.modeling.losses.lovasz import lovasz_hinge, lovasz_hinge_terms
+from stemseg.modeling.losses.lovasz import lovasz_hinge, lovasz_hinge_terms, plain_lovasz_hinge
 from tests.helpers.golden_weights import load_golden, relative_difference
 
 
@@ -30,6 +30,17 @@ def test_loss_and_gradient_equal_the_published_implementation(case):
     loss.sum().backward()
     assert loss.item() == pytest.approx(golden[f"loss_{case}"].item(), rel=1e-6)
     assert relative_difference(logits.grad[0], golden[f"grad_{case}"]) < 3e-5  # the differences there cancel
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_plain_hinge_counts_what_each_error_adds(share):
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(30, dtype=torch.float64, generator=generator).requires_grad_()
+    labels = torch.rand(30, generator=generator) < share
+    found, expected = plain_lovasz_hinge(logits, labels), naive_hinge(logits, labels)
+    assert found.item() == pytest.approx(expected.item())
+    (gradient,), (reference,) = (torch.autograd.grad(loss, logits) for loss in (found, expected))
+    torch.testing.assert_close(gradient, reference)
 
 
 def test_many_masks_equal_one_at_a_time():
