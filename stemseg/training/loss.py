@@ -118,7 +118,7 @@ def upsample_output(output: NetworkOutput) -> NetworkOutput:
 
 
 def build_loss(cfg: Config, network: Network) -> TrainingLoss:
-    """The objective of ``TRAINING.LOSSES``, ``TRAINING.LOSS_AT_FULL_RES`` and ``TRAINING.FREEZE_BACKBONE``."""
+    """The loss of ``TRAINING.LOSSES``, ``TRAINING.LOSS_AT_FULL_RES`` and ``TRAINING.FREEZE_BACKBONE``."""
     return TrainingLoss(
         network,
         semantic_weight=cfg.TRAINING.LOSSES.SEMSEG.WEIGHT,

@@ -1,4 +1,8 @@
-"""The training loop."""
+"""Training: the step that moves the weights, and the loop of steps around it (method.md §7).
+
+:meth:`Trainer.run` sets the learning rate of each iteration, lets :class:`OptimizationStep` move the weights, writes
+the log, and paints, validates and saves when it is time to. ``training/main.py`` builds what they need.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,12 @@ from stemseg.training.checkpoints import CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.loader import MicroBatchSampler, SampleSource, WaitMeter, build_loader, random_seed
 from stemseg.training.logger import IterationRecord
+from stemseg.training.loss import LossReport
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import TrainingError
+
+_AMP_DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _logger = logging.getLogger(__name__)
 
@@ -59,163 +66,6 @@ class TrainerSettings:
     best_measure: str = ""
 
 
-class Trainer:
-    """Runs iterations until the last one or until the user interrupts, and saves checkpoints."""
-
-    def __init__(
-        self,
-        *,
-        state: TrainingState,
-        step: OptimizationStep,
-        dataset: SampleSource,
-        collate: Callable[[Sequence[Clip]], ClipBatch],
-        checkpoints: CheckpointStore,
-        settings: TrainerSettings,
-        process: ProcessInfo,
-        device: torch.device,
-        interrupts: InterruptListener,
-        paint: Paint | None = None,
-        evaluate: Evaluate | None = None,
-    ) -> None:
-        """
-        Args:
-            state: what is trained, new or restored.
-            step: changes its weights.
-            dataset: sample i of the run; has at least max_iterations * batch_size of them.
-            collate: makes a batch of several clips.
-            checkpoints: where the main process saves.
-            settings: plain values.
-            process: which of the cooperating processes this is.
-            device: of the network.
-            interrupts: tells when to stop early.
-            paint: makes pictures, by name, of a batch and the network's output for it.
-            evaluate: measures the network, in evaluation mode and without gradients, after the given number of
-                iterations. Called in every process, so that they can share the work; the main one logs the result.
-        """
-        self._state = state
-        self._step = step
-        self._dataset = dataset
-        self._collate = collate
-        self._checkpoints = checkpoints
-        self._settings = settings
-        self._process = process
-        self._device = device
-        self._interrupts = interrupts
-        self._paint = paint
-        self._evaluate = evaluate
-
-    def run(self) -> bool:
-        """Train from where the state is; True when the run is complete, False when it was interrupted (and saved).
-
-        Raises:
-            TrainingError: where the loss stops being finite.
-        """
-        settings, progress = self._settings, self._state.progress
-        sampler = MicroBatchSampler(
-            first_iteration=progress.iterations,
-            last_iteration=settings.max_iterations,
-            batch_size=settings.batch_size,
-            micro_batch_size=settings.micro_batch_size,
-            process=self._process,
-        )
-        loader = build_loader(
-            self._dataset,
-            sampler,
-            self._collate,
-            num_workers=settings.num_workers,
-            pin_memory=self._device.type == "cuda",
-        )
-        self._state.training_loss.train()
-        try:
-            return self._loop(WaitMeter(iter(loader)), sampler)
-        finally:
-            self._state.log.close()
-
-    def _loop(self, batches: WaitMeter, sampler: MicroBatchSampler) -> bool:
-        progress, last = self._state.progress, self._settings.max_iterations
-        while progress.iterations < last:
-            first_samples = sampler.first_samples(progress.iterations)
-            self._iterate(batches, [random_seed(self._settings.seed, sample) for sample in first_samples])
-            interrupted = distributed.any_process(self._interrupts.requested, self._device)
-            if interrupted or progress.iterations == last or self._is_due(self._settings.save_interval):
-                self._save()
-            if interrupted:
-                return progress.iterations == last
-        return True
-
-    def _iterate(self, batches: WaitMeter, seeds: Sequence[int]) -> None:
-        state = self._state
-        start = time.perf_counter()
-        state.schedule.set_iteration(state.progress.iterations)
-        state.training_loss.warming_up = state.progress.glow_iterations < self._settings.warm_up_clips
-        report = self._step(batches, seeds)
-        names = list(report.terms)
-        values = torch.stack([*report.terms.values(), report.gradient_norm.to(self._device)])
-        *losses, norm = distributed.average(values).tolist()
-        state.progress.iterations += 1
-        if state.training_loss.warming_up:
-            state.progress.glow_iterations += self._settings.batch_size
-        record = IterationRecord(
-            losses=dict(zip(names, losses, strict=True)),
-            learning_rate=state.schedule.rate,
-            gradient_norm=norm,
-            seconds=time.perf_counter() - start,
-            data_wait=batches.take_seconds(),
-        )
-        self._check_finite(record, report)
-        state.log.add(state.progress.iterations, record)
-        self._illustrate(report)
-        self._measure()
-
-    def _check_finite(self, record: IterationRecord, report: StepReport) -> None:
-        if math.isfinite(record.losses["total"]):
-            return
-        terms = ", ".join(f"{name} {value:.4g}" for name, value in record.losses.items())
-        newest = self._checkpoints.newest()
-        raise TrainingError(
-            f"the loss is not finite after iteration {self._state.progress.iterations} ({terms}); the last clips were "
-            f"{'; '.join(report.last_batch.names)}. Lower TRAINING.INITIAL_LR, set TRAINING.GRAD_CLIP_NORM (1.0, say) "
-            f"or try TRAINING.AMP=none, and go on from the last checkpoint ({newest or 'there is none yet'})"
-        )
-
-    def _illustrate(self, report: StepReport) -> None:
-        if self._paint is not None and self._process.is_main and self._is_due(self._settings.picture_interval):
-            pictures = self._paint(report.last_batch, report.last_output)
-            self._state.log.add_images(self._state.progress.iterations, pictures)
-
-    def _measure(self) -> None:
-        if self._evaluate is None or not self._is_due(self._settings.evaluation_interval):
-            return
-        training_loss, iterations = self._state.training_loss, self._state.progress.iterations
-        training_loss.eval()
-        with torch.no_grad():
-            values = self._evaluate(training_loss.network, iterations)
-        training_loss.train()
-        self._state.log.add_scalars(iterations, values)
-        self._keep_if_best(values.get(self._settings.best_measure))
-
-    def _keep_if_best(self, value: float | None) -> None:
-        if value is None or not self._process.is_main:
-            return
-        if self._checkpoints.save_best(self._state.capture(), self._state.progress.iterations, value):
-            _logger.info("the best so far: %s %.4f", self._settings.best_measure, value)
-
-    def _is_due(self, interval: int) -> bool:
-        return interval > 0 and self._state.progress.iterations % interval == 0
-
-    def _save(self) -> None:
-        if self._process.is_main:
-            path = self._checkpoints.save(self._state.capture(), self._state.progress.iterations)
-            _logger.info("saved %s", path)
-        distributed.barrier()
-
-
-# One step of the optimizer: gradients accumulated over several micro-batches, in mixed precision where wanted.
-
-
-_AMP_DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 class StepReport(NamedTuple):
     """What one step did.
 
@@ -232,7 +82,16 @@ class StepReport(NamedTuple):
 
 
 class OptimizationStep:
-    """Turns micro-batches into a change of the weights."""
+    """Turns micro-batches into a change of the weights.
+
+    Args:
+        training_loss: maps a ClipBatch to a LossReport; may be wrapped in DistributedDataParallel.
+        optimizer: over its parameters.
+        scaler: of the loss, enabled for fp16 (:func:`build_scaler`).
+        device: where batches are moved to.
+        amp: "none", "bf16" or "fp16"; fp16 scales the loss so that small gradients do not vanish.
+        max_gradient_norm: the gradient is scaled down to this L2 norm; 0 means never.
+    """
 
     def __init__(
         self,
@@ -244,15 +103,6 @@ class OptimizationStep:
         amp: str = "none",
         max_gradient_norm: float = 0.0,
     ) -> None:
-        """
-        Args:
-            objective: maps a ClipBatch to a LossReport; may be wrapped in DistributedDataParallel.
-            optimizer: over the objective's parameters.
-            scaler: of the loss, enabled for fp16 (:func:`build_scaler`).
-            device: where batches are moved to.
-            amp: "none", "bf16" or "fp16"; fp16 scales the loss so that small gradients do not vanish.
-            max_gradient_norm: the gradient is scaled down to this L2 norm; 0 means never.
-        """
         self._training_loss = training_loss
         self._optimizer = optimizer
         self._device = device
@@ -282,7 +132,7 @@ class OptimizationStep:
         terms = _mean_terms([{"total": r.total.detach(), **r.terms} for r in reports])
         return StepReport(terms, norm, batch, reports[-1].output)
 
-    def _forward_backward(self, batch: ClipBatch, share: float):
+    def _forward_backward(self, batch: ClipBatch, share: float) -> LossReport:
         with torch.autocast(self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
             report = self._training_loss(batch)
         self._scaler.scale(report.total * share).backward()
@@ -295,6 +145,144 @@ class OptimizationStep:
         return self._training_loss.no_sync()
 
 
+@dataclass(kw_only=True, eq=False)
+class Trainer:
+    """Runs iterations until the last one or until the user interrupts, and saves checkpoints.
+
+    Attributes:
+        state: what is trained, new or restored.
+        step: changes its weights.
+        dataset: sample i of the run; has at least max_iterations * batch_size of them.
+        collate: makes a batch of several clips.
+        checkpoints: where the main process saves.
+        settings: plain values.
+        process: which of the cooperating processes this is.
+        device: of the network.
+        interrupts: tells when to stop early.
+        paint: makes pictures, by name, of a batch and the network's output for it.
+        evaluate: measures the network, in evaluation mode and without gradients, after the given number of iterations.
+            Called in every process, so that they can share the work; the main one logs the result.
+    """
+
+    state: TrainingState
+    step: OptimizationStep
+    dataset: SampleSource
+    collate: Callable[[Sequence[Clip]], ClipBatch]
+    checkpoints: CheckpointStore
+    settings: TrainerSettings
+    process: ProcessInfo
+    device: torch.device
+    interrupts: InterruptListener
+    paint: Paint | None = None
+    evaluate: Evaluate | None = None
+
+    def run(self) -> bool:
+        """Train from where the state is; True when the run is complete, False when it was interrupted (and saved).
+
+        Raises:
+            TrainingError: where the loss stops being finite.
+        """
+        settings, progress = self.settings, self.state.progress
+        sampler = MicroBatchSampler(
+            first_iteration=progress.iterations,
+            last_iteration=settings.max_iterations,
+            batch_size=settings.batch_size,
+            micro_batch_size=settings.micro_batch_size,
+            process=self.process,
+        )
+        loader = build_loader(
+            self.dataset,
+            sampler,
+            self.collate,
+            num_workers=settings.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        self.state.training_loss.train()
+        try:
+            return self._loop(WaitMeter(iter(loader)), sampler)
+        finally:
+            self.state.log.close()
+
+    def _loop(self, batches: WaitMeter, sampler: MicroBatchSampler) -> bool:
+        progress, last = self.state.progress, self.settings.max_iterations
+        while progress.iterations < last:
+            first_samples = sampler.first_samples(progress.iterations)
+            self._iterate(batches, [random_seed(self.settings.seed, sample) for sample in first_samples])
+            interrupted = distributed.any_process(self.interrupts.requested, self.device)
+            if interrupted or progress.iterations == last or self._is_due(self.settings.save_interval):
+                self._save()
+            if interrupted:
+                return progress.iterations == last
+        return True
+
+    def _iterate(self, batches: WaitMeter, seeds: Sequence[int]) -> None:
+        """One iteration: set the rate, move the weights, count, log, and what else is due."""
+        state = self.state
+        start = time.perf_counter()
+        state.schedule.set_iteration(state.progress.iterations)
+        state.training_loss.warming_up = state.progress.glow_iterations < self.settings.warm_up_clips
+        report = self.step(batches, seeds)
+        names = list(report.terms)
+        values = torch.stack([*report.terms.values(), report.gradient_norm.to(self.device)])
+        *losses, norm = distributed.average(values).tolist()
+        state.progress.iterations += 1
+        if state.training_loss.warming_up:
+            state.progress.glow_iterations += self.settings.batch_size
+        record = IterationRecord(
+            losses=dict(zip(names, losses, strict=True)),
+            learning_rate=state.schedule.rate,
+            gradient_norm=norm,
+            seconds=time.perf_counter() - start,
+            data_wait=batches.take_seconds(),
+        )
+        self._check_finite(record, report)
+        state.log.add(state.progress.iterations, record)
+        self._illustrate(report)
+        self._measure()
+
+    def _check_finite(self, record: IterationRecord, report: StepReport) -> None:
+        if math.isfinite(record.losses["total"]):
+            return
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in record.losses.items())
+        newest = self.checkpoints.newest()
+        raise TrainingError(
+            f"the loss is not finite after iteration {self.state.progress.iterations} ({terms}); the last clips were "
+            f"{'; '.join(report.last_batch.names)}. Lower TRAINING.INITIAL_LR, set TRAINING.GRAD_CLIP_NORM (1.0, say) "
+            f"or try TRAINING.AMP=none, and go on from the last checkpoint ({newest or 'there is none yet'})"
+        )
+
+    def _illustrate(self, report: StepReport) -> None:
+        if self.paint is not None and self.process.is_main and self._is_due(self.settings.picture_interval):
+            pictures = self.paint(report.last_batch, report.last_output)
+            self.state.log.add_images(self.state.progress.iterations, pictures)
+
+    def _measure(self) -> None:
+        if self.evaluate is None or not self._is_due(self.settings.evaluation_interval):
+            return
+        training_loss, iterations = self.state.training_loss, self.state.progress.iterations
+        training_loss.eval()
+        with torch.no_grad():
+            values = self.evaluate(training_loss.network, iterations)
+        training_loss.train()
+        self.state.log.add_scalars(iterations, values)
+        self._keep_if_best(values.get(self.settings.best_measure))
+
+    def _keep_if_best(self, value: float | None) -> None:
+        if value is None or not self.process.is_main:
+            return
+        if self.checkpoints.save_best(self.state.capture(), self.state.progress.iterations, value):
+            _logger.info("the best so far: %s %.4f", self.settings.best_measure, value)
+
+    def _is_due(self, interval: int) -> bool:
+        return interval > 0 and self.state.progress.iterations % interval == 0
+
+    def _save(self) -> None:
+        if self.process.is_main:
+            path = self.checkpoints.save(self.state.capture(), self.state.progress.iterations)
+            _logger.info("saved %s", path)
+        distributed.barrier()
+
+
 def build_scaler(amp: str, device: torch.device) -> torch.amp.GradScaler:
     """Scales the loss in fp16, so that small gradients do not vanish; does nothing in other precisions."""
     return torch.amp.GradScaler(device.type, enabled=amp == "fp16")
@@ -304,7 +292,7 @@ def distribute(training_loss: nn.Module, process: ProcessInfo, *, may_skip_weigh
     """Let the processes start from the main one's weights and average their gradients; alone, nothing is wrapped.
 
     Args:
-        objective: the same in all processes.
+        training_loss: the same in all processes.
         process: which one this is.
         may_skip_weights: some losses leave weights without a gradient (the appearance flow's warm-up does); looking for
             them in each step costs a little time.

@@ -134,7 +134,7 @@ def finished_run(tmp_path) -> Path:
 
 
 def _start(directory: Path, start: StartFrom):
-    state = make_trainer(directory.parent / "nothing here")._state
+    state = make_trainer(directory.parent / "nothing here").state
     start_run(state, CheckpointStore(directory, keep=0), start, CFG, is_main=True)
     return state
 

@@ -164,5 +164,5 @@ def _train_in_process(rank: int, folder: str) -> None:
     for iterations in (WARM_UP_ITERATIONS, WARM_UP_ITERATIONS + 1):  # the second run resumes from the first
         trainer = make_trainer(Path(folder) / "run", iterations=iterations, process=process)
         assert trainer.run()
-    torch.save(trainer._state.training_loss.network.state_dict(), f"{folder}/{rank}.pth")
+    torch.save(trainer.state.training_loss.network.state_dict(), f"{folder}/{rank}.pth")
     dist.destroy_process_group()

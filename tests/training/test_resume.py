@@ -68,7 +68,7 @@ def test_fp16_loss_scale_is_resumed(tmp_path):
     assert content["scaler"]["scale"] == 65536.0
     content["scaler"]["scale"] = 16.0
     torch.save(content, tmp_path / "000002.pth")
-    assert make_trainer(tmp_path, amp="fp16")._state.scaler.state_dict()["scale"] == 16.0
+    assert make_trainer(tmp_path, amp="fp16").state.scaler.state_dict()["scale"] == 16.0
 
 
 def test_loading_workers_and_random_state_do_not_change_the_result(tmp_path):

@@ -74,7 +74,7 @@ def test_evaluation_is_without_gradient_and_training_goes_on_in_training_mode(tm
     trainer.run()
     assert seen == [(4, False, False)]
     assert ("validation/score", 4) in _events(tmp_path / "logs")
-    assert trainer._state.training_loss.network.training
+    assert trainer.state.training_loss.network.training
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(tmp_path):
