@@ -294,7 +294,7 @@ def test_wrong_sources_are_explained(backbone_state, tmp_path, capsys):
     refused(tmp_path / "absent.pth", tmp_path, capsys, "absent.pth does not exist")
     refused(tmp_path / "absent.pkl", tmp_path, capsys, "absent.pkl does not exist")
     torch.save({"encoder.weight": torch.zeros(2)}, tmp_path / "vit.pth")
-    refused(tmp_path / "vit.pth", tmp_path, capsys, "no ResNet of a known naming", "encoder.weight")
+    refused(tmp_path / "vit.pth", tmp_path, capsys, "no ResNet or EfficientNet of a known naming", "encoder.weight")
     torch.save({"model": {"epoch": 3}}, tmp_path / "empty.pth")
     refused(tmp_path / "empty.pth", tmp_path, capsys, "holds no tensors")
     torch.save({k: v for k, v in backbone_state.items() if "layer3.5" not in k}, tmp_path / "short.pth")
