@@ -25,7 +25,7 @@ from scripts.benchmarks.clips import MapSize
 from scripts.benchmarks.clustering import benchmark_clustering
 from scripts.benchmarks.embedding_loss import benchmark_embedding_loss
 from scripts.benchmarks.inference import benchmark_inference
-from scripts.benchmarks.loading import benchmark_data_loading
+from scripts.benchmarks.loading import benchmark_loading
 from scripts.generate_videos import parse_size
 from stemseg.evaluation.report import MetricTable
 from stemseg.utils.errors import StemsegError
@@ -75,7 +75,7 @@ def run_loss(args: argparse.Namespace) -> list[MetricTable]:
 
 def run_loading(args: argparse.Namespace) -> list[MetricTable]:
     """Training samples."""
-    return [benchmark_data_loading(repeats=args.repeats)]
+    return [benchmark_loading(repeats=args.repeats)]
 
 
 def run_clustering(args: argparse.Namespace) -> list[MetricTable]:

@@ -1,1 +1,1 @@
-"""What :mod:`scripts.benchmark` measures, a module for each table."""
+"""The parts of :mod:`scripts.benchmark`, a module for each table."""

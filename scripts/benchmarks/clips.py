@@ -1,4 +1,4 @@
-"""Clips of discs that move over the image, with embeddings as a network might give them."""
+"""Synthetic clips of discs that move over the image, with embeddings as a network might give them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames per second of clustering and chaining, without the network."""
+"""Speed of clustering and chaining, without the network."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from scripts.benchmarks import naive
 from scripts.benchmarks.clips import MapSize, disc_masks, trained_maps
 from scripts.benchmarks.timing import best_seconds
 from stemseg.evaluation.report import MetricTable
 from stemseg.inference.chaining import Chainer, ClipLabels
 from stemseg.inference.clustering import ClipMaps, ClipPoints, SequentialClustering, gather_points
 from stemseg.structures.embedding_dims import parse_dim_mode
+from tests import reference
 
 _THRESHOLDS = {"min_seediness": 0.8, "primary": 0.5, "secondary": 0.3}
 
@@ -65,7 +65,7 @@ def make_video(
 
 
 def label_video(clips: Sequence[tuple[ClipMaps, Tensor, Tensor]]) -> list[Tensor]:
-    """Cluster and chain as the engine does; the track ids of each clip's new frames, [F, h, w]."""
+    """Cluster and chain as the engine does: the track ids of each clip's new frames, [F, h, w]."""
     chainer, results = Chainer(), []
     for maps, foreground, free_bandwidths in clips:
         point_labels = _cluster(gather_points(maps, foreground, free_bandwidths))
@@ -76,14 +76,14 @@ def label_video(clips: Sequence[tuple[ClipMaps, Tensor, Tensor]]) -> list[Tensor
 
 
 def label_video_naively(clips: Sequence[tuple[ClipMaps, Tensor, Tensor]]) -> list[Tensor]:
-    """The same with the naive clustering and matching."""
+    """Cluster and chain by the plain implementations, for the same result as :func:`label_video`."""
     previous: tuple[range, Tensor, dict[int, int]] | None = None
     num_tracks, results = 0, []
     for maps, foreground, free_bandwidths in clips:
-        point_labels = naive.cluster(*gather_points(maps, foreground, free_bandwidths), **_THRESHOLDS)
+        point_labels = reference.cluster(*gather_points(maps, foreground, free_bandwidths), **_THRESHOLDS)
         labels = _as_maps(point_labels, foreground)
         common = 0 if previous is None else previous[0][-1] - maps.frames[0] + 1
-        matches = naive.match(previous[1][-common:], labels[:common]) if common else {}
+        matches = reference.match(previous[1][-common:], labels[:common]) if common else {}
         tracks = {}
         for i in range(1, int(labels.max()) + 1):
             if i in matches:

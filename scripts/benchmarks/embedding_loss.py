@@ -1,4 +1,4 @@
-"""How the embedding loss grows with the number of instances, forward and backward."""
+"""Growth of the embedding loss with the number of instances, forward and backward."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 from scripts.benchmarks.clips import MapSize, as_output, disc_masks, disc_targets, trained_maps, untrained_maps
 from scripts.benchmarks.timing import best_seconds
 from stemseg.evaluation.report import MetricTable
-from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, EmbeddingLossTerms, plain_embedding_loss
+from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, EmbeddingLossTerms
 from stemseg.structures.embedding_dims import parse_dim_mode
 from stemseg.structures.network_output import NetworkOutput
+from tests import reference
 
 
 def benchmark_embedding_loss(
@@ -44,7 +45,7 @@ def _milliseconds(
         masks = disc_masks(size, count)
         maps = trained_maps(dims, masks, generator) if trained else untrained_maps(dims, size, generator)
         output, targets = as_output(maps.to(device), dims), disc_targets(masks).to(device)
-        plain = partial(plain_embedding_loss, free_dim_bandwidths=criterion.free_dim_bandwidths[0])
+        plain = partial(reference.plain_embedding_loss, free_dim_bandwidths=criterion.free_dim_bandwidths[0])
         calls[f"ours {count}"] = partial(_run, partial(criterion, output, [targets]), output)
         calls[f"loop {count}"] = partial(_run, partial(plain, output, [targets]), output)
     return {name: 1000 * s for name, s in best_seconds(calls, repeats=repeats, device=device).items()}

@@ -34,7 +34,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """What one process segments.
+    """A video for one process to segment, and by which network.
 
     Attributes:
         config: name or path; ``overrides`` change it.
@@ -57,7 +57,7 @@ class BenchmarkRun:
 
 @dataclass(frozen=True)
 class InferenceFigures:
-    """What one process measured: seconds in all and by stage, memory in MiB, bytes of the results."""
+    """Figures of one process: seconds in all and by stage, memory in MiB, tracks found."""
 
     total: float
     seconds: dict[str, float]

@@ -1,4 +1,4 @@
-"""Timing functions against each other fairly, on a machine that others may use too."""
+"""Timing of functions against each other, fair on a machine that others use too."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from stemseg.data.dataset import MixSchedule, build_training_dataset, share_out, training_category_names
 from stemseg.data.preprocessing import collate_clips
 from stemseg.utils.errors import ConfigError, DataError
+from tests import reference
 from tests.helpers.tiny_datasets import custom_config, make_stills, make_videos
 
 
@@ -85,6 +86,26 @@ def test_warped_stills_have_zeros_outside_that_count_as_background(mixed):
             not (clip.targets.masks.bool().any(dim=0) & inner).any()
             and not (clip.targets.ignore_mask.bool() & inner).any()
         )
+
+
+def test_fast_loading_equals_plain_loading(tmp_path):
+    sequences = {s.id: s for s in make_videos(tmp_path, lengths=(6, 7), instances=5)}
+    overrides = ["INPUT.MIN_DIM=31", "INPUT.MAX_DIM=64", "DATA.CUSTOM.HORIZONTAL_FLIP=false",
+                 "DATA.CUSTOM.TIME_REVERSAL=false"]  # fmt: skip
+    cfg = custom_config(tmp_path, "videos.json", *overrides)
+    dataset = build_training_dataset(cfg)
+    for index in range(5):
+        clip = dataset[index]
+        name, frames = clip.name.removeprefix("custom/").split(" ")
+        size = tuple(clip.frames.shape[-2:])
+        indices = [int(t) for t in frames.split(",")]
+        expected_frames, expected_masks = reference.load_video_clip(
+            sequences[name], indices, tmp_path, size, np.array(cfg.INPUT.IMAGE_MEAN, dtype=np.float32)
+        )
+        torch.testing.assert_close(clip.frames, expected_frames, atol=5e-3, rtol=0)
+        expected_masks = expected_masks[expected_masks.bool().flatten(1).any(dim=1)]
+        assert clip.targets.masks.shape == expected_masks.shape
+        assert (clip.targets.masks != expected_masks).float().mean() < 1e-4  # ties may round either way
 
 
 def test_class_agnostic_training_has_one_category(tmp_path):

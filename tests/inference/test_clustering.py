@@ -1,9 +1,8 @@
-"""Sequential clustering: golden numbers, a naive implementation of the intended rule, and its limits."""
+"""Sequential clustering: golden numbers, a plain implementation of the intended rule, and its limits."""
 
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from stemseg.inference import clustering as clustering_module
 from stemseg.inference.clustering import SequentialClustering
+from tests import reference
 from tests.helpers.paths import GOLDEN_DIR
 
 CASES = json.loads((GOLDEN_DIR / "clustering_meta.json").read_text())
@@ -37,32 +37,6 @@ def _clustering(case: str, *, compat: bool) -> SequentialClustering:
     )
 
 
-def _naive(embeddings: Tensor, bandwidths: Tensor, seediness: Tensor, case: str) -> list[int]:
-    """The rule of method.md §8.4, point by point."""
-    meta, num_points = CASES[case], seediness.shape[0]
-    labels, seeds = [-1] * num_points, []
-
-    def probability(point: int, seed: int) -> float:
-        squared = (bandwidths[:, seed] * (embeddings[:, point] - embeddings[:, seed]) ** 2).sum().item()
-        return math.exp(-0.5 * math.sqrt(squared))
-
-    while len(seeds) < meta["max_instances"]:
-        free = [p for p in range(num_points) if labels[p] < 0]
-        if not free or max(seediness[p] for p in free) < meta["min_seediness_prob"]:
-            break
-        seed = max(free, key=lambda p: seediness[p].item())
-        for p in free:
-            if probability(p, seed) > meta["primary"]:
-                labels[p] = len(seeds)
-        seeds.append(seed)
-    for p in range(num_points):
-        if labels[p] < 0 and seeds:
-            best = max(range(len(seeds)), key=lambda i, p=p: probability(p, seeds[i]))
-            if probability(p, seeds[best]) > meta["secondary"]:
-                labels[p] = best
-    return labels
-
-
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_compat_mode_equals_the_published_clustering(case: str) -> None:
     clusters = _clustering(case, compat=True)(*_points(case))
@@ -74,9 +48,11 @@ def test_compat_mode_equals_the_published_clustering(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["xyff_5", "thr_0.3_0.1", "max_instances_3", "one_point"])
-def test_default_equals_a_naive_implementation_of_the_intended_rule(case: str) -> None:
-    points = _points(case)
-    assert _clustering(case, compat=False)(*points).labels.tolist() == _naive(*points, case)
+def test_default_equals_a_plain_implementation_of_the_intended_rule(case: str) -> None:
+    points, meta = _points(case), CASES[case]
+    thresholds = {"min_seediness": meta["min_seediness_prob"], **{k: meta[k] for k in ("primary", "secondary")}}
+    expected = reference.cluster(*points, **thresholds, max_instances=meta["max_instances"])
+    assert _clustering(case, compat=False)(*points).labels.tolist() == expected.tolist()
 
 
 def test_leftovers_join_the_most_probable_instance() -> None:

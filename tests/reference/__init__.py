@@ -1,1 +1,19 @@
-"""Plain implementations of what the package computes fast: the yardstick of tests and benchmarks."""
+"""Plain implementations of what the package computes fast: the yardstick of tests and benchmarks.
+
+The plain losses are part of the package, beside the fast ones, since they are what a reader of the method looks for.
+"""
+
+from stemseg.modeling.losses.embedding_loss import plain_embedding_loss
+from stemseg.modeling.losses.lovasz import plain_lovasz_hinge
+from tests.reference.clustering import cluster, label_ious, match
+from tests.reference.loading import load_still_clip, load_video_clip
+
+__all__ = [
+    "cluster",
+    "label_ious",
+    "load_still_clip",
+    "load_video_clip",
+    "match",
+    "plain_embedding_loss",
+    "plain_lovasz_hinge",
+]

@@ -1,15 +1,22 @@
-"""What the benchmark compares must do the same work, and it must run from the command line."""
+"""The benchmark compares what does the same work, and it runs from the command line."""
 
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 
 from scripts import benchmark
 from scripts.benchmarks.clips import MapSize, as_output, disc_masks, disc_targets, trained_maps, untrained_maps
 from scripts.benchmarks.clustering import label_video, label_video_naively, make_video
+from scripts.benchmarks.loading import benchmark_loading, draw_masks
 from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, plain_embedding_loss
 from stemseg.structures.embedding_dims import parse_dim_mode
+from stemseg.structures.rle import decode_rle
+from tests.helpers.paths import ROOT
 
 SIZE = MapSize(4, 24, 40)
 
@@ -28,7 +35,7 @@ def test_the_loop_computes_our_loss(trained):
         torch.testing.assert_close(ours, loop, rtol=1e-3, atol=1e-6)
 
 
-def test_the_naive_clustering_labels_alike():
+def test_the_plain_clustering_labels_alike():
     clips = make_video(SIZE, 3, 3, 2, "xyff", torch.device("cpu"))
     ours, theirs = label_video(clips), label_video_naively(clips)
     for a, b in zip(ours, theirs, strict=True):
@@ -54,3 +61,23 @@ def test_unknown_part_is_named(capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["losses"])
     assert "unknown part losses; there are inference, loss, loading, clustering" in capsys.readouterr().err
+
+
+def test_generated_masks_are_there():
+    masks = draw_masks(4, 60, 80, np.random.default_rng(0))
+    assert all(decode_rle(counts, 60, 80).sum() > 20 for counts in masks)
+
+
+def test_loading_is_measured_whole_and_step_by_step():
+    rows = benchmark_loading(repeats=1, min_dim=40, max_dim=64).to_dict()
+    assert len(rows) == 8 and all(row["ours ms"] > 0 for row in rows.values())
+    assert [row["naive ms"] is not None for row in rows.values()] == [True] * 4 + [False] * 4
+    assert [name.startswith("    ") for name in rows] == [False] * 4 + [True] * 4
+
+
+def test_help_runs_from_any_folder(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), "--help"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "loading" in result.stdout

@@ -1,7 +1,4 @@
-"""Loading as one would write it first: float images, one full-size resize and one warp per instance mask.
-
-The yardstick for ``stemseg.data``, and in tests the reference that it must agree with.
-"""
+"""Loading of training samples written plainly: float images, one full-size resize and one warp per instance mask."""
 
 from __future__ import annotations
 
