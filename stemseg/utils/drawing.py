@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from stemseg.utils.captions import CaptionPlacer, draw_captions
 from stemseg.utils.errors import DataError
+
+# R G B of the colors that pictures use, in the order of the tracks. Searched for by the CIEDE2000 distance of their
+# closest pair, the smallest of normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al.
+# 2009): at least 16.8 among the first 8, 8 among all 20; L* is 45 to 89: they show on black and on white.
+OVERLAY_COLORS = (
+    (255, 210, 0), (60, 90, 240), (210, 0, 105), (195, 180, 255), (0, 165, 165), (225, 135, 90), (165, 240, 180),
+    (135, 105, 0), (135, 90, 150), (150, 120, 255), (120, 150, 0), (195, 210, 120), (60, 210, 180), (195, 135, 210),
+    (255, 180, 225), (195, 15, 195), (30, 135, 60), (195, 105, 90), (105, 240, 255), (255, 60, 135),
+)  # fmt: skip
+_VIDEO_CODES = {".webm": "VP80", ".mp4": "mp4v"}
+_RIM_MIN_AREA = 150  # pixels: the dark rim would hide what is smaller
 
 
 def instance_palette(size: int = 256) -> np.ndarray:
-    """The color of each id, [size, 3] uint8 in R G B order, as PASCAL VOC and DAVIS spread the bits of an id."""
+    """The color of each id in result files, [size, 3] uint8 in R G B order, as PASCAL VOC and DAVIS spread its bits."""
     ids = np.arange(size)
     palette = np.zeros((size, 3), dtype=np.uint8)
     for bit in range(8):
@@ -21,63 +36,73 @@ def instance_palette(size: int = 256) -> np.ndarray:
     return palette
 
 
+def overlay_color(instance_id: int) -> tuple[int, int, int]:
+    """R G B of an id, from 1, in pictures; after 20 ids the colors start again."""
+    return OVERLAY_COLORS[(instance_id - 1) % len(OVERLAY_COLORS)]
+
+
 def draw_instances(
     image: np.ndarray,
     masks: Mapping[int, np.ndarray],
-    captions: Mapping[int, str] | None = None,
+    captions: Mapping[int, str | Sequence[str]] | None = None,
     *,
-    opacity: float = 0.5,
+    opacity: float = 0.45,
+    placer: CaptionPlacer | None = None,
 ) -> np.ndarray:
-    """Paint masks over an image, each in its id's color with an outline, and write captions at the masks' centers.
+    """Paint masks over an image, each in its id's color with an outline on a dark rim, and caption them.
+
+    Captions lie on their own masks, or beside them with a line to them where the mask is small; they never cover each
+    other or a small object, and one that finds no room is left out.
 
     Args:
         image: [H, W, 3] uint8, B G R.
         masks: binary mask [H, W] of each id, ids from 1; later ones are painted over earlier ones.
-        captions: text for each id; ids without one stay unlabeled.
+        captions: text for each id, or texts of which the first that finds room is taken; ids without stay unlabeled.
         opacity: of the paint, 0 to 1.
+        placer: keeps captions at their place from frame to frame of a video; None for a single image.
 
     Returns:
         a new image, [H, W, 3] uint8.
     """
     canvas = image.copy()
-    palette = instance_palette()[:, ::-1].tolist()
-    centers = {}
-    for instance_id, mask in masks.items():
-        inside = np.ascontiguousarray(np.asarray(mask) != 0, dtype=np.uint8)
-        left, top, width, height = cv2.boundingRect(inside)
-        if width:
-            box = (slice(top, top + height), slice(left, left + width))
-            _paint(canvas[box], inside[box], palette[1 + (instance_id - 1) % 254], opacity)
-            x, y = _center(inside[box])
-            centers[instance_id] = (left + x, top + y)
-    for instance_id, text in (captions or {}).items():
-        if instance_id in centers:
-            draw_text(canvas, text, centers[instance_id], centered=True)
+    inside = {i: np.ascontiguousarray(np.asarray(mask) != 0, dtype=np.uint8) for i, mask in masks.items()}
+    inside = {i: mask for i, mask in inside.items() if mask.any()}
+    for instance_id, mask in inside.items():
+        _paint(canvas, mask, overlay_color(instance_id)[::-1], opacity)
+    for instance_id, mask in inside.items():
+        _outline(canvas, mask, overlay_color(instance_id)[::-1])
+    if captions:
+        colors = {i: overlay_color(i)[::-1] for i in inside}
+        draw_captions(canvas, inside, captions, colors, placer or CaptionPlacer())
     return canvas
 
 
 def _paint(canvas: np.ndarray, inside: np.ndarray, color: Sequence[int], opacity: float) -> None:
-    paint = np.empty_like(canvas)
+    """Blend a color over the set pixels, within the rectangle around them."""
+    left, top, width, height = cv2.boundingRect(inside)
+    box = (slice(top, top + height), slice(left, left + width))
+    paint = np.empty_like(canvas[box])
     paint[:] = color
-    cv2.copyTo(cv2.addWeighted(canvas, 1 - opacity, paint, opacity, 0), inside, canvas)
-    outline, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    for points in outline:
-        canvas[points[:, 0, 1], points[:, 0, 0]] = color
+    blended = cv2.addWeighted(canvas[box], 1 - opacity, paint, opacity, 0)
+    cv2.copyTo(blended, inside[box], canvas[box])
 
 
-def _center(inside: np.ndarray) -> tuple[int, int]:
-    """Mean x and y of the set pixels."""
-    moments = cv2.moments(inside, binaryImage=True)
-    return int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])
+def _outline(canvas: np.ndarray, inside: np.ndarray, color: Sequence[int]) -> None:
+    """Trace the border in the color, on a dark line that is wider by a pixel on either side."""
+    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    width = max(1, round(min(canvas.shape[:2]) / 400))
+    if cv2.countNonZero(inside) < _RIM_MIN_AREA * width:
+        cv2.drawContours(canvas, contours, -1, tuple(color), 1)
+        return
+    cv2.drawContours(canvas, contours, -1, (20, 20, 20), width + 2)
+    cv2.drawContours(canvas, contours, -1, tuple(color), width)
 
 
-def draw_text(canvas: np.ndarray, text: str, position: tuple[int, int], *, centered: bool = False) -> None:
-    """Write white text with a dark rim into ``canvas`` at (x, y) of its baseline's start, or of its center."""
+def draw_text(canvas: np.ndarray, text: str, position: tuple[int, int]) -> None:
+    """Write white text with a dark rim into ``canvas`` at (x, y) of its baseline's start."""
     scale = max(0.35, min(canvas.shape[:2]) / 900)
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     x, y = position
-    if centered:
-        x, y = x - width // 2, y + height // 2
     x = int(np.clip(x, 0, max(0, canvas.shape[1] - width)))
     y = int(np.clip(y, height, canvas.shape[0] - 1))
     # the rim is the text shifted all around: OpenCV 5 makes thicker letters wider, so a thick copy would not lie behind
@@ -97,6 +122,30 @@ def tile(images: Sequence[np.ndarray], columns: int, *, gap: int = 4) -> np.ndar
     return sheet
 
 
+def enlarge(image: np.ndarray, min_side: int) -> np.ndarray:
+    """An image whose shorter side is at least ``min_side`` pixels; a larger one is returned as it is."""
+    factor = min_side / min(image.shape[:2])
+    if factor <= 1:
+        return image
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+
+
+def enlarge_mask(mask: np.ndarray, min_side: int) -> np.ndarray:
+    """The same of a binary mask [H, W], with smooth borders; uint8, 0 or 1."""
+    shade = enlarge((np.asarray(mask) != 0).astype(np.uint8) * 255, min_side)
+    return (shade > 127).astype(np.uint8)
+
+
+def shrink(image: np.ndarray, max_side: int) -> np.ndarray:
+    """An image whose longer side is at most ``max_side`` pixels; a smaller one is returned as it is."""
+    factor = max_side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write an image, making its folder.
 
@@ -109,7 +158,12 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 class VideoWriter:
-    """An .mp4 file that takes frames one by one; use it as a context manager. The first frame sets the size."""
+    """A video file that takes frames one by one; use it as a context manager. The first frame sets the size.
+
+    Args:
+        path: ``.webm`` (VP8, which every browser plays) or ``.mp4`` (MPEG-4 part 2, faster to write).
+        fps: frames per second.
+    """
 
     def __init__(self, path: str | Path, *, fps: float = 10.0) -> None:
         self._path = Path(path)
@@ -117,14 +171,26 @@ class VideoWriter:
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one frame, [H, W, 3] uint8, B G R."""
+        """Append one frame, [H, W, 3] uint8, B G R.
+
+        Raises:
+            DataError: where the file can't be written.
+        """
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            size = (frame.shape[1], frame.shape[0])
-            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)
-            if not self._writer.isOpened():
-                raise DataError(f"could not open {self._path} for writing; does this OpenCV build write mp4?")
+            self._writer = self._open(frame.shape[1], frame.shape[0])
         self._writer.write(np.ascontiguousarray(frame))
+
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        code = cv2.VideoWriter_fourcc(*_VIDEO_CODES[self._path.suffix])
+        with _without_native_messages():  # FFmpeg wonders about the code's spelling in WebM, and takes it
+            writer = cv2.VideoWriter(str(self._path), code, self._fps, (width, height))
+        if not writer.isOpened():
+            raise DataError(
+                f"could not open {self._path} for writing; is the folder writable, and does this OpenCV build write "
+                f"{self._path.suffix} files? The wheel opencv-python from PyPI does"
+            )
+        return writer
 
     def close(self) -> None:
         """Finish the file."""
@@ -137,3 +203,17 @@ class VideoWriter:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _without_native_messages() -> Iterator[None]:
+    """Keep C libraries from writing to standard error meanwhile."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
