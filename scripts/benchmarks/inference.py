@@ -18,12 +18,13 @@ from stemseg.config import Config, load_config
 from stemseg.data.synthetic.dataset import write_video
 from stemseg.data.synthetic.scenes import SceneOptions
 from stemseg.evaluation.report import MetricTable
-from stemseg.inference.frame_sources import ImageSequence, list_images
+from stemseg.inference.frame_sources import ImageSequence
 from stemseg.inference.result_folder import ResultFolder
 from stemseg.inference.video_segmenter import build_segmenter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import load_model_weights
+from stemseg.utils.files import list_images
 from stemseg.utils.timing import Stopwatch
 
 STAGES = ("reading", "backbone", "heads", "clustering", "chaining", "masks", "writing")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scripts.figure.canvas import GRAY, INK, Canvas, Point
 from scripts.figure.pictures import INSTANCE_COLORS, ClipPictures, make_pictures
+from stemseg.utils.canvas import GRAY, INK, Canvas, Point
 
 _SIZE = 2000, 1020
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from stemseg.utils.errors import ConfigError
+from stemseg.utils.files import write_text
 
 # keys whose value is a mapping that the user fills, not a section of keys
 FREE_FORM_KEYS = frozenset({"DATA.MIX", "DATA.COPY_PASTE.SOURCES"})
@@ -55,7 +56,7 @@ class Config(Mapping[str, Any]):
 
     def save(self, path: str | Path) -> None:
         """Write every value as YAML; :func:`load_config` reads the file back to an equal configuration."""
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False))
 
 
 def is_section(value: Any, path: str) -> bool:

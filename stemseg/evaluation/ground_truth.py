@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stemseg.structures.annotations import VideoAnnotations, VideoSequence
+from stemseg.structures.tracks import unique_frame_names
 from stemseg.utils.errors import DataError
+from stemseg.utils.text import shorten_list
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,7 @@ class GroundTruthVideo:
     @property
     def frame_names(self) -> list[str]:
         """Name of each frame without folder and extension; its number where frames of several folders share a name."""
-        names = [Path(path).stem for path in self.image_paths]
-        return names if len(set(names)) == len(names) else [f"{frame:05d}" for frame in range(len(names))]
+        return unique_frame_names([Path(path).stem for path in self.image_paths])
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,5 @@ def check_sequences(known: Iterable[str], found: Iterable[str], wanted: Iterable
     return names
 
 
-def _some(names: Sequence[str], limit: int = 8) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "none"
+def _some(names: Sequence[str]) -> str:
+    return shorten_list(f"'{name}'" for name in names)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
+from stemseg.structures.rle import coco_rles
 from stemseg.utils.errors import DataError
 
 
@@ -18,7 +19,7 @@ def mask_areas(counts: Sequence[str], height: int, width: int) -> np.ndarray:
     """Foreground pixels of each mask, [M] int64."""
     if not counts:
         return np.zeros(0, dtype=np.int64)
-    return coco_mask.area(_rles(counts, height, width)).astype(np.int64)
+    return coco_mask.area(coco_rles(counts, height, width)).astype(np.int64)
 
 
 def mask_intersections(first: Sequence[str], second: Sequence[str], height: int, width: int) -> np.ndarray:
@@ -29,8 +30,8 @@ def mask_intersections(first: Sequence[str], second: Sequence[str], height: int,
     """
     if not first or not second:
         return np.zeros((len(first), len(second)), dtype=np.int64)
-    rles = _rles(first, height, width)
-    shares = coco_mask.iou(rles, _rles(second, height, width), [True] * len(second))
+    rles = coco_rles(first, height, width)
+    shares = coco_mask.iou(rles, coco_rles(second, height, width), [True] * len(second))
     return np.rint(shares * coco_mask.area(rles)[:, None]).astype(np.int64)
 
 
@@ -55,12 +56,13 @@ def video_ious(
         np.array([mask_areas([m for m in track if m], height, width).sum() for track in tracks], dtype=np.int64)
         for tracks in (first, second)
     )
-    unions = areas_first[:, None] + areas_second[None, :] - intersections
+    return ious(intersections, areas_first, areas_second)
+
+
+def ious(intersections: np.ndarray, first_areas: np.ndarray, second_areas: np.ndarray) -> np.ndarray:
+    """IoU [A, B] float64 from intersections [A, B] and areas [A] and [B]; 0 for two masks without a pixel."""
+    unions = first_areas[:, None] + second_areas[None, :] - intersections
     return np.divide(intersections, unions, out=np.zeros(unions.shape), where=unions > 0)
-
-
-def _rles(counts: Sequence[str], height: int, width: int) -> list[dict]:
-    return [{"size": [height, width], "counts": c.encode("ascii")} for c in counts]
 
 
 # Where the id maps of a video come from: palette PNGs on disk, or tracks in memory painted frame by frame.
@@ -129,6 +131,6 @@ class PaintedIdMaps:
         id_map = np.zeros((self.height, self.width), dtype=np.uint32)
         for track_id, segmentations in self.tracks.items():
             if segmentations[frame]:
-                rle = {"size": [self.height, self.width], "counts": segmentations[frame].encode("ascii")}
+                (rle,) = coco_rles([segmentations[frame]], self.height, self.width)
                 id_map[coco_mask.decode(rle) != 0] = track_id
         return id_map

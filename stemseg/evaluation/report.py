@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
@@ -10,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 
 from stemseg.utils.drawing import draw_instances, draw_text, tile, write_image
 from stemseg.utils.errors import DataError
+from stemseg.utils.files import IMAGE_SUFFIXES, file_name, write_file, write_text
 
 Cell = float | int
 
@@ -103,7 +104,6 @@ def _undefined(value: Cell) -> bool:
 # Pictures of what fails: the objects with the lowest score, each in its worst frame, ground truth beside results.
 
 
-_IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg")
 _HEADER = 26  # pixels above each picture for its caption
 
 
@@ -141,7 +141,7 @@ def draw_worst_cases(cases: Sequence[WorstCase], images: str | Path, output: str
     paths = []
     for rank, case in enumerate(cases, start=1):
         frame = Path(case.image_path).stem
-        path = Path(output) / f"{rank:02d}_{quote(case.sequence, safe=' ')}_{frame}.png"
+        path = Path(output) / f"{rank:02d}_{file_name(case.sequence)}_{frame}.png"
         write_image(path, draw_case(case, find_image(Path(images), case.image_path)))
         paths.append(path)
     return paths
@@ -170,14 +170,14 @@ def find_image(folder: Path, relative: str) -> np.ndarray:
         DataError: where it is missing or damaged.
     """
     base = folder / relative
-    for candidate in [base, *(base.with_suffix(suffix) for suffix in _IMAGE_SUFFIXES)]:
+    for candidate in [base, *(base.with_suffix(suffix) for suffix in IMAGE_SUFFIXES)]:
         if candidate.is_file():
             image = cv2.imread(str(candidate), cv2.IMREAD_COLOR)
             if image is None:
                 raise DataError(f"{candidate} is not a readable image; extract it again")
             return image
     raise DataError(
-        f"image {base} does not exist (nor with {', '.join(_IMAGE_SUFFIXES)}); let --images name the folder that the "
+        f"image {base} does not exist (nor with {', '.join(IMAGE_SUFFIXES)}); let --images name the folder that the "
         "annotations' image paths are relative to"
     )
 
@@ -205,13 +205,12 @@ def write_evaluation(
     if worst and images is None:
         raise DataError("the worst cases are drawn over the videos' frames: name their folder with --images")
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
     tables = evaluation.report.tables()
     paths = [_write(output / "metrics.json", _to_json(evaluation.report, tables))]
     paths += [_write(output / f"{table.title}.csv", table.to_csv()) for table in tables]
     for name, chart in evaluation.charts.items():
         paths.append(output / f"{name}.png")
-        chart.save(paths[-1])
+        write_file(paths[-1], functools.partial(chart.save, format="PNG"))
     if worst:
         paths += draw_worst_cases(evaluation.find_worst(worst), images, output / "worst")
     return paths
@@ -223,5 +222,5 @@ def _to_json(report: Report, tables: list[MetricTable]) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,9 +15,8 @@ import numpy as np
 from stemseg.data.images import read_image
 from stemseg.structures.annotations import VideoSequence
 from stemseg.utils.errors import DataError
-from stemseg.utils.parallel import map_ahead
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+from stemseg.utils.files import list_images
+from stemseg.utils.parallel import map_in_threads
 
 
 class Frame(NamedTuple):
@@ -76,7 +74,7 @@ class FrameSource(ABC):
             return frame, prepare(frame)
 
         size = None
-        results = map_ahead(read, self.readers(), num_workers=num_workers, max_ahead=2 * num_workers)
+        results = map_in_threads(read, self.readers(), workers=num_workers, max_ahead=2 * num_workers)
         for index, (frame, prepared) in enumerate(results):
             size = size or frame.image.shape[:2]
             if frame.image.shape[:2] != size:
@@ -205,25 +203,6 @@ def open_path(path: str | Path) -> FrameSource:
     if not path.exists():
         raise DataError(f"the input {path} does not exist; give a video file or a folder of images")
     return VideoFile(path)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The images directly in a folder, ordered by name with numbers counted as numbers ("2" before "10").
-
-    Raises:
-        DataError: where there are none.
-    """
-    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    if not images:
-        raise DataError(
-            f"the folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); give the folder that directly "
-            "holds the frames, or a video file"
-        )
-    return sorted(images, key=lambda path: _natural_key(path.name))
-
-
-def _natural_key(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -16,6 +16,7 @@ from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
 from stemseg.inference.writers.writer import ResultWriter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
 from stemseg.utils.errors import ConfigError
+from stemseg.utils.text import shorten_list
 
 _SHOWN_NAMES = 20
 
@@ -78,9 +79,8 @@ def open_dataset(name: str, split: str, cfg: Config, wanted: Sequence[str] = ())
         ids = {str(sequence.id) for sequence in sequences}
         missing = [sequence_id for sequence_id in wanted if sequence_id not in ids]
         if missing:
-            raise ConfigError(
-                f"--seqs: {annotations.source} has no sequence {', '.join(missing)}; it has {_shorten(sorted(ids))}"
-            )
+            known = shorten_list(sorted(ids), _SHOWN_NAMES)
+            raise ConfigError(f"--seqs: {annotations.source} has no sequence {', '.join(missing)}; it has {known}")
         sequences = [sequence for sequence in sequences if str(sequence.id) in wanted]
     names = {} if cfg.INPUT.NUM_CLASSES == 2 else dict(annotations.category_labels)
     sources = [open_sequence(sequence, image_dir) for sequence in sequences]
@@ -134,8 +134,3 @@ def build_track_filters(cfg: Config) -> dict[int, TrackFilter]:
         category: TrackFilter(min_area=area, min_box_fill=fill, min_length=length, max_gap_ratio=gap)
         for category, (area, fill, length, gap) in enumerate(zip(*values, strict=True), start=1)
     }
-
-
-def _shorten(names: Sequence[str]) -> str:
-    rest = len(names) - _SHOWN_NAMES
-    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {rest} more" if rest > 0 else "")

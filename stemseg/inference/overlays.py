@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from stemseg.inference.frame_sources import FrameSource
-from stemseg.inference.result_folder import file_name
 from stemseg.structures.rle import decode_rle
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.drawing import VideoWriter, draw_instances, write_image
+from stemseg.utils.files import file_name
 
 DEFAULT_FRAME_RATE = 10.0
 _MIN_CAPTION_SCORE = 0.05  # slivers along an object's rim are painted, but their captions would hide the objects'
@@ -38,14 +38,12 @@ class OverlayWriter:
         named = [track for track in tracks.tracks if track.score >= _MIN_CAPTION_SCORE]
         captions = {track.track_id: self._caption(track) for track in named}
         final = self._video_file(tracks.sequence_id)
-        part = final.with_name(f"{final.stem}.part.mp4")
-        with VideoWriter(part, fps=source.frames_per_second or DEFAULT_FRAME_RATE) as video:
+        with VideoWriter(final, fps=source.frames_per_second or DEFAULT_FRAME_RATE) as video:
             frames = source.load(lambda frame: None, num_workers=num_workers)
             for index, (frame, _) in enumerate(frames):
                 picture = draw_instances(frame.image, _masks(tracks, index), captions)
                 write_image(final.with_suffix("") / f"{index:05d}.jpg", picture)
                 video.write(picture)
-        part.replace(final)
 
     def _caption(self, track: Track) -> str:
         words = [str(track.track_id), self._names.get(track.category_id, ""), f"{track.score:.2f}"]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import ConfigError, DataError
+from stemseg.utils.files import file_name, make_folder, write_text
+from stemseg.utils.text import shorten_list
 
 _SHOWN_DIFFERENCES = 5
 _MADE_FROM_SETTINGS = ("sequences", "results", "overlays")
@@ -40,19 +41,21 @@ class ResultFolder:
 
         Raises:
             ConfigError: where the folder holds sequences that were made with other settings; names the differences.
+            OutputError: where the folder can't be written to.
         """
+        make_folder(self.path)
         settings = json.loads(json.dumps(settings))
         known = self._read_settings()
         differences = [] if known is None else _differences(known, settings)
         if differences and not overwrite and any(self._sequences.glob("*.json")):
             raise ConfigError(
-                f"{self.path} holds results that were made with other settings: {'; '.join(differences)}. Give another "
+                f"{self.path} holds results that were made with other settings: {_some(differences)}. Give another "
                 "--output_dir, or --overwrite to replace them"
             )
         if known is not None and (overwrite or differences):
             for name in _MADE_FROM_SETTINGS:
                 shutil.rmtree(self.path / name, ignore_errors=True)
-        self._sequences.mkdir(parents=True, exist_ok=True)
+        make_folder(self._sequences)
         write_text(self._settings_file, json.dumps(settings, indent=1))
 
     def has(self, sequence_id: str | int) -> bool:
@@ -86,19 +89,6 @@ class ResultFolder:
             return None
 
 
-def file_name(sequence_id: str | int) -> str:
-    """A sequence's id as the name of a file or folder; usual ids stay as they are."""
-    return quote(str(sequence_id), safe=" ")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or, until then, what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's content."""
     digest = hashlib.sha256()
@@ -109,12 +99,14 @@ def hash_file(path: Path) -> str:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Texts that name each value that differs, the first few in full."""
+    """Texts that name each value that differs."""
     flat_old, flat_new = _flatten(old), _flatten(new)
     keys = [key for key in {**flat_old, **flat_new} if flat_old.get(key) != flat_new.get(key)]
-    texts = [f"{key} was {flat_old.get(key)}, is {flat_new.get(key)}" for key in keys[:_SHOWN_DIFFERENCES]]
-    rest = len(keys) - len(texts)
-    return [*texts, f"and {rest} more"] if rest > 0 else texts
+    return [f"{key} was {flat_old.get(key)}, is {flat_new.get(key)}" for key in keys]
+
+
+def _some(differences: Sequence[str]) -> str:
+    return shorten_list(differences, _SHOWN_DIFFERENCES, separator="; ")
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from stemseg.utils.errors import CheckpointError
+from stemseg.utils.text import first_line, shorten_list
 
 MODELS_DIR_VARIABLE = "STEMSEG_MODELS_DIR"
-_SHOWN_KEYS = 8
 
 
 def models_dir() -> Path:
@@ -48,12 +48,12 @@ def load_weights_file(path: str | Path) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds objects other than tensors, numbers and texts, and loading those could run foreign code: "
-            f"{_first_line(error)}. Save its state dict alone with torch.save, or convert a backbone with "
+            f"{first_line(error)}. Save its state dict alone with torch.save, or convert a backbone with "
             "scripts/convert_backbone.py"
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise CheckpointError(
-            f"{path} can't be read as a PyTorch file: {_first_line(error)}. Was it downloaded or copied completely?"
+            f"{path} can't be read as a PyTorch file: {first_line(error)}. Was it downloaded or copied completely?"
         ) from error
 
 
@@ -127,16 +127,7 @@ def _load_strictly(module: nn.Module, state: Any, *, where: str, next_step: str)
             if key in state and state[key].shape != own[key].shape
         ],
     }
-    found = "; ".join(f"{len(keys)} {kind}: {_list_keys(keys)}" for kind, keys in problems.items() if keys)
+    found = "; ".join(f"{len(keys)} {kind}: {shorten_list(keys)}" for kind, keys in problems.items() if keys)
     if found:
         raise CheckpointError(f"{where} does not fit the network: {found}. Next: {next_step}")
     module.load_state_dict(state, strict=True)
-
-
-def _list_keys(keys: list[str]) -> str:
-    rest = len(keys) - _SHOWN_KEYS
-    return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from stemseg.structures.rle import check_rle_size
-from stemseg.utils.errors import DataError
+from stemseg.utils.errors import DataError, located
+from stemseg.utils.files import replacing
 
 
 @dataclass(frozen=True)
@@ -160,19 +161,13 @@ def _image_entry(image: StillImage) -> dict[str, Any]:
 
 
 def _write_json(path: Path, category_labels: Mapping[int, str], key: str, entries: Iterable[dict[str, Any]]) -> None:
-    """{"meta": ..., key: [entries]}, one entry a line, through a temporary file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".part")
+    """{"meta": ..., key: [entries]}, one entry a line."""
     meta = json.dumps({"category_labels": {str(k): v for k, v in category_labels.items()}})
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(f'{{"meta": {meta}, "{key}": [')
-            for i, entry in enumerate(entries):
-                file.write((",\n" if i else "\n") + json.dumps(entry))
-            file.write("\n]}\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(f'{{"meta": {meta}, "{key}": [')
+        for i, entry in enumerate(entries):
+            file.write((",\n" if i else "\n") + json.dumps(entry))
+        file.write("\n]}\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -246,7 +241,5 @@ def _parse_image(entry: Mapping[str, Any], index: int, path: Path, check_masks: 
 
 
 def _check_mask(counts: str, base: Mapping[str, Any], where: str) -> None:
-    try:
+    with located(where):
         check_rle_size(counts, base["height"], base["width"])
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None

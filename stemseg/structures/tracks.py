@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -40,3 +41,8 @@ class VideoTracks:
     num_frames: int
     frame_names: list[str]
     tracks: list[Track] = field(default_factory=list)
+
+
+def unique_frame_names(names: Sequence[str]) -> list[str]:
+    """The names of a video's frames, or their numbers ("00000") where frames of different folders share a name."""
+    return list(names) if len(set(names)) == len(names) else [f"{frame:05d}" for frame in range(len(names))]

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 
 from stemseg.utils.captions import CaptionPlacer, draw_captions
-from stemseg.utils.errors import DataError
+from stemseg.utils.errors import OutputError
+from stemseg.utils.files import replacing, write_bytes
+from stemseg.utils.text import first_line
 
 # R G B of the colors that pictures use, in the order of the tracks. Searched for by the CIEDE2000 distance of their
 # closest pair, the smallest of normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al.
@@ -146,63 +148,73 @@ def shrink(image: np.ndarray, max_side: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write an image, making its folder.
+def write_image(path: str | Path, image: np.ndarray, *, jpeg_quality: int = 95, durable: bool = False) -> None:
+    """Write an image, whole or not at all, in the format of its extension, and make its folder.
+
+    Args:
+        jpeg_quality: 0 to 100, for .jpg.
+        durable: see :func:`stemseg.utils.files.replacing`.
 
     Raises:
-        DataError: where the file could not be written.
+        OutputError: where the file can't be written.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image):
-        raise DataError(f"could not write the image {path}; is the disk full or the folder read-only?")
+    try:
+        suffix = Path(path).suffix
+        options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if suffix.lower() in (".jpg", ".jpeg") else []
+        content = cv2.imencode(suffix, image, options)[1]
+    except cv2.error as error:
+        raise OutputError(
+            f"could not encode the image {path}: {first_line(error)}; give it the name *.png or *.jpg"
+        ) from error
+    write_bytes(path, content.tobytes(), durable=durable)
 
 
 class VideoWriter:
-    """A video file that takes frames one by one; use it as a context manager. The first frame sets the size.
+    """A video file that takes frames one by one in a ``with`` block, at the end of which it is there, whole.
 
     Args:
         path: ``.webm`` (VP8, which every browser plays) or ``.mp4`` (MPEG-4 part 2, faster to write).
         fps: frames per second.
+
+    Raises:
+        OutputError: from the ``with`` block, where the file can't be written.
     """
 
     def __init__(self, path: str | Path, *, fps: float = 10.0) -> None:
         self._path = Path(path)
         self._fps = fps
         self._writer: cv2.VideoWriter | None = None
+        self._stack = contextlib.ExitStack()
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one frame, [H, W, 3] uint8, B G R.
+        """Append one frame, [H, W, 3] uint8, B G R; the first one sets the size.
 
         Raises:
-            DataError: where the file can't be written.
+            OutputError: where the file can't be written.
         """
         if self._writer is None:
             self._writer = self._open(frame.shape[1], frame.shape[0])
         self._writer.write(np.ascontiguousarray(frame))
 
     def _open(self, width: int, height: int) -> cv2.VideoWriter:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         code = cv2.VideoWriter_fourcc(*_VIDEO_CODES[self._path.suffix])
         with _without_native_messages():  # FFmpeg wonders about the code's spelling in WebM, and takes it
-            writer = cv2.VideoWriter(str(self._path), code, self._fps, (width, height))
+            writer = cv2.VideoWriter(str(self._part), code, self._fps, (width, height))
         if not writer.isOpened():
-            raise DataError(
-                f"could not open {self._path} for writing; is the folder writable, and does this OpenCV build write "
+            raise OutputError(
+                f"could not open {self._part} for writing; is the folder writable, and does this OpenCV build write "
                 f"{self._path.suffix} files? The wheel opencv-python from PyPI does"
             )
         return writer
 
-    def close(self) -> None:
-        """Finish the file."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-
     def __enter__(self) -> VideoWriter:
+        self._part = self._stack.enter_context(replacing(self._path, suffix=self._path.suffix))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        if self._writer is not None:
+            self._writer.release()
+        self._stack.__exit__(*exc_info)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,10 @@
 """The errors that a user can cause; each message says what, where, found, expected, and what to do next."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class StemsegError(Exception):
     """Base of every error that stems from the user's input; the main scripts print it without a traceback."""
@@ -13,9 +18,28 @@ class DataError(StemsegError):
     """An annotation file, image, video or environment variable is missing or damaged."""
 
 
+class OutputError(StemsegError):
+    """A file or folder can't be written: the disk is full, the folder read-only, the name impossible."""
+
+
 class CheckpointError(StemsegError):
     """A weights file is missing, damaged or does not fit the network."""
 
 
 class TrainingError(StemsegError):
     """Training cannot go on in a sensible way."""
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Put ``where`` in front of the message of any error of ours that the ``with`` block raises.
+
+    >>> with located("a.json, entry 3"):
+    ...     raise DataError("found no size")
+    Traceback (most recent call last):
+    stemseg.utils.errors.DataError: a.json, entry 3: found no size
+    """
+    try:
+        yield
+    except StemsegError as error:
+        raise type(error)(f"{where}: {error}") from None

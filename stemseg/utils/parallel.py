@@ -1,17 +1,54 @@
-"""Share independent jobs among processes."""
+"""Independent jobs shared among processes or threads, their results in order and never too many of them waiting."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
+import cv2
 from tqdm import tqdm
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+def map_in_threads(
+    function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int, max_ahead: int
+) -> Iterator[Result]:
+    """``map`` in threads; with 0 workers everything happens in place. For work that releases the interpreter.
+
+    Args:
+        max_ahead: results, at most, that wait to be asked for.
+
+    Raises:
+        whatever ``function`` raises, where its result would have come; the threads have ended then.
+    """
+    if workers < 1:
+        return map(function, jobs)
+    return _in_order(ThreadPoolExecutor(workers), function, jobs, max_ahead)
+
+
+def map_in_processes(
+    function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int, max_ahead: int
+) -> Iterator[Result]:
+    """``map`` in processes; with 1 worker, or 0, everything happens in place.
+
+    Args:
+        function: must be importable by name.
+        max_ahead: results, at most, that wait to be asked for.
+
+    Raises:
+        whatever ``function`` raises, where its result would have come; the processes have ended then.
+    """
+    if workers < 2:
+        return map(function, jobs)
+    # fresh processes, not forks: those would inherit the thread pools of OpenCV and torch without their threads, and
+    # could wait forever; and this process may hold gigabytes
+    context = multiprocessing.get_context("spawn")
+    return _in_order(ProcessPoolExecutor(workers, context, _use_one_thread), function, jobs, max_ahead)
 
 
 def run_jobs(
@@ -25,54 +62,36 @@ def run_jobs(
     """``[function(job) for job in jobs]`` in ``workers`` processes.
 
     Args:
-        function: must be importable by name, as for any process pool.
+        function: must be importable by name.
         sizes: how much work each job is; the largest start first, so that none begins when all others are done.
         progress: text of a progress bar; None: show none.
     """
     order = sorted(range(len(jobs)), key=lambda i: -sizes[i])
+    workers = min(workers, len(jobs))
+    found = map_in_processes(function, [jobs[i] for i in order], workers=workers, max_ahead=len(jobs))
     results: dict[int, Result] = {}
     with tqdm(total=len(jobs), desc=progress, disable=progress is None, unit="video") as bar:
-        for index, result in zip(order, _results(function, [jobs[i] for i in order], workers), strict=True):
+        for index, result in zip(order, found, strict=True):
             results[index] = result
             bar.update()
     return [results[i] for i in range(len(jobs))]
 
 
-def _results(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int):
-    if workers <= 1 or len(jobs) < 2:
-        yield from map(function, jobs)
-        return
-    # a forked process would inherit the thread pools of OpenCV and torch without their threads, and could wait forever
-    with ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(function, jobs)
-
-
-# Work ahead in threads, in order and by a bounded amount, while the network is busy.
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], *, num_workers: int, max_ahead: int
+def _in_order(
+    pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job], max_ahead: int
 ) -> Iterator[Result]:
-    """``map`` in ``num_workers`` threads: results in order, never more than ``max_ahead`` of them waiting.
-
-    OpenCV and file reading release the interpreter, so threads suffice. With 0 workers everything happens in place. An
-    error in ``function`` is raised where its result would have come.
-    """
-    if num_workers == 0:
-        yield from map(function, items)
-        return
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(num_workers) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > max_ahead:
-                    yield waiting.popleft().result()
-            while waiting:
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(function, job))
+            if len(waiting) > max_ahead:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _use_one_thread() -> None:
+    """Called in a new process: the processes already share out the cores."""
+    cv2.setNumThreads(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stemseg.inference.result_folder import ResultFolder, file_name
+from stemseg.inference.result_folder import ResultFolder
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import ConfigError, DataError
 
@@ -62,10 +62,3 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "sequences" / "bear.json").write_text('{"height": 3')
     with pytest.raises(DataError, match=r"bear\.json.*delete it"):
         folder.load("bear")
-
-
-def test_usual_ids_are_file_names_as_they_are() -> None:
-    assert file_name("bmx-trees") == "bmx-trees"
-    assert file_name("0f5b_1") == "0f5b_1"
-    assert file_name(17) == "17"
-    assert "/" not in file_name("../x")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from scripts.figure import main as draw_framework
-from scripts.figure.canvas import Canvas
+from stemseg.utils.canvas import Canvas
 
 
 def test_draws_the_same_picture_twice(tmp_path):
@@ -19,7 +19,7 @@ def test_draws_the_same_picture_twice(tmp_path):
 def test_an_arrow_points_at_its_end(tmp_path):
     canvas = Canvas(60, 40)
     canvas.arrow([(5, 10), (30, 10), (30, 35)], color="#000000")
-    canvas.save(tmp_path / "arrow.png")
+    canvas.finish().save(tmp_path / "arrow.png")
     ink = 255 - cv2.imread(str(tmp_path / "arrow.png"), cv2.IMREAD_GRAYSCALE).astype(int)
     assert ink[10, 15] == 255 and ink[20, 30] == 255
     assert np.argwhere(ink > 100)[:, 0].max() in range(32, 36)

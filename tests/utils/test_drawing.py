@@ -16,7 +16,7 @@ from stemseg.utils.drawing import (
     tile,
     write_image,
 )
-from stemseg.utils.errors import DataError
+from stemseg.utils.errors import OutputError
 from tests.helpers.color_distance import VISION, ciede2000, closest_pair, to_lab
 
 
@@ -88,13 +88,23 @@ def test_videos_hold_the_frames_that_were_written(tmp_path, suffix, capfd):
 
 def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "a.webm").mkdir()
-    with pytest.raises(DataError, match="could not open"), VideoWriter(tmp_path / "a.webm") as writer:
+    with pytest.raises(OutputError, match="could not write .*a.webm"), VideoWriter(tmp_path / "a.webm") as writer:
         writer.write(np.zeros((32, 48, 3), dtype=np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.webm"]
+
+
+def test_a_video_that_breaks_off_leaves_the_old_one(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"old")
+    with pytest.raises(KeyError), VideoWriter(tmp_path / "a.mp4") as writer:
+        writer.write(np.zeros((32, 48, 3), dtype=np.uint8))
+        raise KeyError
+    assert (tmp_path / "a.mp4").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_an_image_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(DataError, match="could not write"):
+    with pytest.raises(OutputError, match="could not write"):
         write_image(tmp_path / "a.png", np.zeros((2, 2, 3), dtype=np.uint8))
 
 

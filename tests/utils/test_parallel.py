@@ -1,20 +1,33 @@
-"""Working ahead keeps the order, stays within its bound and passes errors on."""
+"""Jobs in threads and processes: results in order, within a bound, errors in their place."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from stemseg.utils.parallel import map_ahead
+from stemseg.utils.parallel import map_in_processes, map_in_threads, run_jobs
+
+MAPS = {"threads": map_in_threads, "processes": map_in_processes}
 
 
-@pytest.mark.parametrize("num_workers", [0, 1, 4])
-def test_results_come_in_order(num_workers: int) -> None:
-    assert list(map_ahead(lambda x: x * x, range(50), num_workers=num_workers, max_ahead=3)) == [
-        x * x for x in range(50)
-    ]
+def square(x: int) -> int:
+    return x * x
+
+
+def fail_at_three(x: int) -> int:
+    if x == 3:
+        raise ValueError("three")
+    return x
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("kind", MAPS)
+def test_results_come_in_order(kind: str, workers: int) -> None:
+    results = MAPS[kind](square, range(20), workers=workers, max_ahead=3)
+    assert list(results) == [x * x for x in range(20)]
 
 
 def test_items_are_taken_only_a_bounded_amount_ahead() -> None:
@@ -25,22 +38,33 @@ def test_items_are_taken_only_a_bounded_amount_ahead() -> None:
             taken.append(i)
             yield i
 
-    results = map_ahead(lambda x: x, items(), num_workers=2, max_ahead=5)
+    results = map_in_threads(lambda x: x, items(), workers=2, max_ahead=5)
     for expected in range(10):
         assert next(results) == expected
         assert len(taken) <= expected + 1 + 5
     results.close()
 
 
-def test_an_error_comes_in_its_place_and_ends_the_threads() -> None:
-    def fail_at_three(x: int) -> int:
-        if x == 3:
-            raise ValueError("three")
-        return x
-
+@pytest.mark.parametrize("kind", MAPS)
+def test_an_error_comes_in_its_place_and_ends_the_workers(kind: str) -> None:
     before = threading.active_count()
-    results = map_ahead(fail_at_three, range(10), num_workers=2, max_ahead=4)
+    results = MAPS[kind](fail_at_three, range(10), workers=2, max_ahead=4)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
     assert threading.active_count() == before
+
+
+def test_the_largest_jobs_start_first_and_results_keep_their_order() -> None:
+    started: list[int] = []
+    assert run_jobs(lambda x: started.append(x) or -x, [1, 3, 2], sizes=[1, 3, 2], workers=1) == [-1, -3, -2]
+    assert started == [3, 2, 1]
+    assert run_jobs(abs, [-3, 1, -2], sizes=[3, 1, 2], workers=2) == [3, 1, 2]
+
+
+def process_of(x: int) -> int:
+    return os.getpid()
+
+
+def test_processes_are_other_processes() -> None:
+    assert os.getpid() not in set(map_in_processes(process_of, range(4), workers=2, max_ahead=2))

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stemseg.data.prepare.masks import image_problems, to_counts
+from stemseg.data.prepare.masks import image_problems
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
 from stemseg.data.prepare.trees import find, grouped_by, read_json
 from stemseg.structures.annotations import StillImage
-from stemseg.structures.rle import decode_rle, encode_rle, merge_rles
+from stemseg.structures.rle import decode_rle, encode_rle, merge_rles, rle_from_coco
 from stemseg.utils.errors import DataError
 
 
@@ -74,7 +74,7 @@ def convert(job: CocoImage) -> Converted:
         if annotation.get("category_id") not in job.categories:
             problems.append(f"{where} has category {annotation.get('category_id')}, which the file does not list")
         try:
-            counts = to_counts(annotation.get("segmentation"), height, width)
+            counts = rle_from_coco(annotation.get("segmentation"), height, width)
         except DataError as error:
             problems.append(f"{where}: {error}")
             continue

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from stemseg.data.prepare.masks import check_map_size, encode_ids, image_problems, image_size, read_id_map
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
-from stemseg.data.prepare.trees import find, list_images, read_list
+from stemseg.data.prepare.trees import find, read_list
 from stemseg.structures.annotations import VideoSequence
 from stemseg.utils.errors import DataError
+from stemseg.utils.files import list_images
 
 _OBJECT = 1
 _VOID = 255

@@ -23,10 +23,11 @@ from pathlib import Path
 
 from stemseg.data.prepare.masks import check_map_size, encode_ids, image_problems, image_size, read_id_map
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
-from stemseg.data.prepare.trees import find, list_images
+from stemseg.data.prepare.trees import find
 from stemseg.structures.annotations import VideoSequence
 from stemseg.structures.rle import check_rle_size, merge_rles, rle_area
 from stemseg.utils.errors import DataError
+from stemseg.utils.files import list_images
 
 SEQUENCES = {
     "train": ("0000", "0001", "0003", "0004", "0005", "0009", "0011", "0012", "0015", "0017", "0019", "0020"),

@@ -25,10 +25,12 @@ import numpy as np
 from stemseg.data.images import read_image
 from stemseg.data.prepare.masks import check_map_size, encode_ids, image_size, present_ids, read_color_ids, read_id_map
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
-from stemseg.data.prepare.trees import find, list_images, read_json
+from stemseg.data.prepare.trees import find, read_json
 from stemseg.structures.annotations import StillImage, load_still_annotations
 from stemseg.structures.rle import encode_rle
+from stemseg.utils.drawing import write_image
 from stemseg.utils.errors import DataError
+from stemseg.utils.files import list_images
 
 _PARTS = ("training", "validation")
 _UNLABELED = "void--unlabeled"
@@ -87,7 +89,7 @@ def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
         folder, is_panoptic = _annotation_folder(root / part, args.format)
         source = _read_panoptic(folder) if is_panoptic else _read_config(root)
         labels.update(source.labels)
-        for image in list_images(images):
+        for image in sorted(list_images(images)):  # by plain name: the order of published files
             segments = source.segments.get(image.stem) if is_panoptic else None
             if is_panoptic and segments is None:
                 problems.append(f"{image} has no entry in the panoptic file of {folder}")
@@ -213,17 +215,12 @@ def write_downsampled(source: Path, target: Path, size: tuple[int, int], *, over
     """Write ``source`` at (height, width) = ``size`` as a JPEG, whole or not at all; keeps a copy of that size.
 
     Raises:
-        DataError: where the source cannot be read or the copy cannot be written.
+        DataError: where the source cannot be read.
+        OutputError: where the copy cannot be written.
     """
     if not overwrite and target.exists() and image_size(target) == size:
         return
     image = read_image(source)
     if image.shape[:2] != size:
         image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    done, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    if not done:
-        raise DataError(f"{source} could not be encoded as a JPEG")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".part")
-    temporary.write_bytes(content.tobytes())
-    temporary.replace(target)
+    write_image(target, image, jpeg_quality=_JPEG_QUALITY, durable=True)

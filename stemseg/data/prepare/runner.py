@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +12,9 @@ from tqdm import tqdm
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.structures.annotations import StillImage, VideoSequence, save_still_annotations, save_video_annotations
 from stemseg.utils.errors import DataError, StemsegError
+from stemseg.utils.files import write_text
+from stemseg.utils.parallel import map_in_processes
+from stemseg.utils.text import shorten_list
 
 _SHOWN_PROBLEMS = 50  # on the screen; the file holds all
 _JOBS_IN_FLIGHT = 8  # for each worker; bounds the memory where converting is faster than writing
@@ -49,9 +50,9 @@ class _GivenUp(StemsegError):
 
 
 def _report(problems: Sequence[str], written: Sequence[ConversionSummary], output_dir: Path) -> str:
-    lines = [f"found {len(problems)} problems:", *problems[:_SHOWN_PROBLEMS]]
+    lines = [f"found {len(problems)} problems:", shorten_list(problems, _SHOWN_PROBLEMS, separator="\n")]
     if len(problems) > _SHOWN_PROBLEMS:
-        lines.append(f"... and {len(problems) - _SHOWN_PROBLEMS} more; all of them are in {output_dir}/*_problems.txt")
+        lines.append(f"All of them are in {output_dir}/*_problems.txt.")
     lines.append(f"Written: {', '.join(str(s.path) for s in written) or 'nothing'}.")
     lines.append("Repair the download and run the command again, or leave out entries with problems by --skip-invalid.")
     return "\n".join(lines)
@@ -79,21 +80,7 @@ def _sound_items(
 def convert_all(plan: Plan, workers: int) -> Iterator[Converted]:
     """Convert the plan's jobs in their order, in ``workers`` processes (in this one where it is 1)."""
     convert = partial(_convert_guarded, plan.convert)
-    if workers <= 1:
-        yield from map(convert, plan.jobs)
-        return
-    # fresh processes, not forks: this one may hold gigabytes of parsed JSON
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        waiting: deque[Future[Converted]] = deque()
-        for job in plan.jobs:
-            waiting.append(pool.submit(convert, job))
-            if len(waiting) >= workers * _JOBS_IN_FLIGHT:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return map_in_processes(convert, plan.jobs, workers=workers, max_ahead=workers * _JOBS_IN_FLIGHT)
 
 
 def _convert_guarded(convert: Callable[[ConversionJob], Converted], job: ConversionJob) -> Converted:
@@ -140,8 +127,7 @@ class ConversionSummary:
     def write_problems(self) -> None:
         """List the problems in their file; remove a list that an earlier run left where there are none."""
         if self.problems:
-            self.problems_path.parent.mkdir(parents=True, exist_ok=True)
-            self.problems_path.write_text("\n".join(self.problems) + "\n", encoding="utf-8")
+            write_text(self.problems_path, "\n".join(self.problems) + "\n")
         else:
             self.problems_path.unlink(missing_ok=True)
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from stemseg.utils.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
 
 def find(root: Path, candidates: Sequence[str], what: str, override: str | None = None, hint: str = "") -> Path:
     """The first of ``candidates`` below ``root`` that exists, or ``override`` (absolute, or below ``root``).
@@ -52,20 +50,6 @@ def read_json(path: Path, required: Iterable[str]) -> dict[str, Any]:
 def read_list(path: Path) -> list[str]:
     """The first word of each line of an image set file."""
     return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The images of a folder by name.
-
-    Raises:
-        DataError: where the folder is missing or holds none.
-    """
-    if not folder.is_dir():
-        raise DataError(f"folder {folder} is missing")
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise DataError(f"folder {folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return images
 
 
 def grouped_by(entries: Iterable[dict[str, Any]], key: str) -> dict[Any, list[dict[str, Any]]]:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stemseg.data.categories import load_category_space
-from stemseg.data.prepare.masks import image_problems, to_counts
+from stemseg.data.prepare.masks import image_problems
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
 from stemseg.data.prepare.trees import find, grouped_by, read_json
 from stemseg.structures.annotations import VideoSequence
+from stemseg.structures.rle import rle_from_coco
 from stemseg.utils.errors import DataError
 
 
@@ -183,7 +184,7 @@ def _track_masks(
         if entry is None:
             continue
         try:
-            counts = to_counts(entry, *size)
+            counts = rle_from_coco(entry, *size)
         except DataError as error:
             problems.append(f", frame {t}: {error}")
             continue

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from stemseg.structures.annotations import VideoSequence, load_video_annotations
 from stemseg.structures.rle import decode_rle, encode_rle
 from stemseg.utils.drawing import draw_instances, tile, write_image
 from stemseg.utils.errors import ConfigError, DataError
+from stemseg.utils.parallel import map_in_processes
 
 SPLITS = ("train", "val")
 _JPEG_QUALITY = 92
@@ -42,7 +41,8 @@ def generate_dataset(
     for split, count in zip(SPLITS, num_videos, strict=True):
         if count:
             make = partial(write_video, output / split, split, options, seed)
-            sequences = list(tqdm(_map(make, count, workers), total=count, desc=f"{split} videos", unit="video"))
+            made = map_in_processes(make, range(count), workers=min(workers, count), max_ahead=count)
+            sequences = list(tqdm(made, total=count, desc=f"{split} videos", unit="video"))
             save_video_annotations(output / f"{split}.json", sequences, category_labels(options.classes))
 
 
@@ -81,34 +81,15 @@ def write_video(folder: Path, split: str, options: SceneOptions, seed: int, inde
     """Render one video and write its frames; the paths in the returned annotation are relative to ``folder``."""
     scene = scene_of(split, index, options, seed)
     name = f"{split}_{index:04d}"
-    (folder / name).mkdir(parents=True, exist_ok=True)
     paths = [f"{name}/{t:05d}.jpg" for t in range(options.length)]
     segmentations = []
     for t, path in enumerate(paths):
         frame = render_frame(scene, t)
-        _write_jpeg(folder / path, frame.image)
+        write_image(folder / path, frame.image, jpeg_quality=_JPEG_QUALITY)
         segmentations.append({int(i): encode_rle(frame.ids == i) for i in np.unique(frame.ids) if i})
     seen = sorted(set().union(*segmentations))
     classes = {actor.instance_id: actor.category_id for actor in scene.actors}
     return VideoSequence(name, options.height, options.width, paths, {i: classes[i] for i in seen}, segmentations)
-
-
-def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
-        raise DataError(f"could not write the image {path}; is the disk full or the folder read-only?")
-
-
-def _map(make: partial[VideoSequence], count: int, workers: int) -> Iterator[VideoSequence]:
-    """``make(0)`` to ``make(count - 1)`` in order, in this process or in several."""
-    if workers <= 1:
-        yield from map(make, range(count))
-        return
-    with ProcessPoolExecutor(min(workers, count), multiprocessing.get_context("spawn"), _use_one_thread) as pool:
-        yield from pool.map(make, range(count))
-
-
-def _use_one_thread() -> None:
-    cv2.setNumThreads(1)  # the processes already share out the cores
 
 
 # A contact sheet of an annotated video dataset: frames and, below each, the same frame with its masks.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from stemseg.evaluation.ground_truth import (
 from stemseg.evaluation.masks import VOID, PaintedIdMaps, PngIdMaps
 from stemseg.structures.annotations import load_video_annotations
 from stemseg.utils.errors import DataError
+from stemseg.utils.files import name_of_file
 
 
 def open_davis(
@@ -40,7 +40,7 @@ def open_davis(
         DataError: naming what is missing: folder, sequence, frame.
     """
     folder, ground_truth = results_folder(results), Path(ground_truth)
-    found = {unquote(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    found = {name_of_file(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     if ground_truth.is_file():
         annotated = ground_truth_from_annotations(load_video_annotations(ground_truth)).videos
         videos = {video.id: video for video in annotated}

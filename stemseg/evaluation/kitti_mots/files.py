@@ -17,7 +17,7 @@ from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthVideo
 from stemseg.evaluation.masks import mask_areas, mask_intersections
 from stemseg.structures.rle import check_rle_size, encode_rle
 from stemseg.structures.tracks import VideoTracks
-from stemseg.utils.errors import DataError
+from stemseg.utils.errors import DataError, located
 
 MOTS_CLASSES = {1: "car", 2: "pedestrian"}
 IGNORE_CLASS = 10
@@ -178,10 +178,8 @@ def _checked(sequence: MotsSequence, where: str) -> MotsSequence:
 def _check_frame(objects: Sequence[MotsObject], size: tuple[int, int], where: str) -> None:
     counts = [item.counts for item in objects]
     for item in objects:
-        try:
+        with located(f"{where}, track {item.track_id}"):
             check_rle_size(item.counts, *size)
-        except DataError as error:
-            raise DataError(f"{where}, track {item.track_id}: {error}") from None
     ids = [item.track_id for item in objects]
     if len(set(ids)) < len(ids):
         raise DataError(f"{where}: track {max(ids, key=ids.count)} has two masks, expected one at most")

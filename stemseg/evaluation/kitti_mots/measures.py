@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import numpy as np
 
@@ -23,10 +22,11 @@ from stemseg.evaluation.kitti_mots.files import (
     read_mots,
 )
 from stemseg.evaluation.kitti_mots.hota import HotaSums, sum_hota
-from stemseg.evaluation.masks import mask_areas, mask_intersections
+from stemseg.evaluation.masks import ious, mask_areas, mask_intersections
 from stemseg.evaluation.report import Cell, MetricTable
 from stemseg.structures.annotations import load_video_annotations
 from stemseg.utils.errors import DataError
+from stemseg.utils.files import name_of_file
 from stemseg.utils.parallel import run_jobs
 
 MOTS_COLUMNS = (
@@ -159,14 +159,13 @@ def _class_frame(
     counts = [item.counts for item in found]
     areas = mask_areas(counts, *size)
     intersections = mask_intersections([item.counts for item in objects], counts, *size)
-    unions = mask_areas([item.counts for item in objects], *size)[:, None] + areas[None, :] - intersections
-    ious = np.divide(intersections, unions, out=np.zeros(unions.shape), where=unions > 0)
+    overlaps = ious(intersections, mask_areas([item.counts for item in objects], *size), areas)
     inside = mask_intersections(counts, ignore, *size).sum(axis=1)
-    counted = (ious > MATCH_IOU).any(axis=0) | (inside <= _IGNORED_SHARE * areas)
+    counted = (overlaps > MATCH_IOU).any(axis=0) | (inside <= _IGNORED_SHARE * areas)
     return ClassFrame(
         np.array([item.track_id for item in objects], dtype=np.int64),
         np.array([item.track_id for item in found], dtype=np.int64)[counted],
-        ious[:, counted],
+        overlaps[:, counted],
     )
 
 
@@ -212,7 +211,7 @@ def open_mots(
     folder = results_folder(results)
     truth, last_frames = _find_truth(Path(ground_truth))
     last_frames |= {name: last for name, last in (sequences or {}).items() if last is not None}
-    found = {unquote(path.stem): path for path in sorted(folder.glob("*.txt"))}
+    found = {name_of_file(path.stem): path for path in sorted(folder.glob("*.txt"))}
     names = check_sequences(truth, found, sequences, folder)
     return [MotsPair(name, truth[name], found[name], last_frames.get(name)) for name in names]
 

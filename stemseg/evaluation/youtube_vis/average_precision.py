@@ -23,6 +23,7 @@ from stemseg.evaluation.masks import mask_areas, video_ious
 from stemseg.evaluation.report import MetricTable
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import DataError
+from stemseg.utils.text import shorten_list
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 # upper limits in pixels of small and medium objects: larger than COCO's, since the areas are of whole-frame objects
@@ -122,7 +123,7 @@ def match_results(results: Sequence[VideoTracks], ground_truth: GroundTruth) -> 
         if key not in videos:
             raise DataError(
                 f"the results hold video '{key}', which {ground_truth.source} does not; it has "
-                f"{_some(list(videos))}. Were the results made for another split or dataset?"
+                f"{shorten_list(videos)}. Were the results made for another split or dataset?"
             )
         if key in by_id:
             raise DataError(f"the results hold video '{key}' twice; keep one")
@@ -150,9 +151,10 @@ def _warn_unknown_categories(results: Sequence[VideoTracks], ground_truth: Groun
     used = {track.category_id for result in results for track in result.tracks}
     unknown = sorted(used - set(ground_truth.category_labels))
     if unknown and not class_agnostic:
+        known = shorten_list(sorted(ground_truth.category_labels))
         warnings.warn(
-            f"tracks of categories {unknown} are left out: {ground_truth.source} knows the categories "
-            f"{_some(sorted(ground_truth.category_labels))}. Compare class-agnostically if the model has no classes",
+            f"tracks of categories {unknown} are left out: {ground_truth.source} knows the categories {known}. "
+            "Compare class-agnostically if the model has no classes",
             stacklevel=3,
         )
 
@@ -248,7 +250,3 @@ def _mean(values: np.ndarray) -> float:
 def _unique_names(labels: dict[int, str]) -> list[str]:
     names = list(labels.values())
     return [name if names.count(name) == 1 else f"{name} ({key})" for key, name in labels.items()]
-
-
-def _some(values: list, limit: int = 8) -> str:
-    return ", ".join(map(str, values[:limit])) + (f", ... ({len(values)} in all)" if len(values) > limit else "")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from stemseg.evaluation.ground_truth import (
     GroundTruth,
@@ -20,9 +19,10 @@ from stemseg.evaluation.ground_truth import (
     unannotated_error,
 )
 from stemseg.structures.annotations import load_video_annotations
-from stemseg.structures.rle import check_rle_size
+from stemseg.structures.rle import rle_from_coco
 from stemseg.structures.tracks import Track, VideoTracks
-from stemseg.utils.errors import DataError
+from stemseg.utils.errors import DataError, located
+from stemseg.utils.text import shorten_list
 
 
 def load_ground_truth(path: str | Path) -> GroundTruth:
@@ -74,10 +74,9 @@ def _video_of(
 ) -> GroundTruthVideo:
     key = str(_get(entry, "video_id", where))
     if key not in videos:
-        known = ", ".join(list(videos)[:8])
         raise DataError(
             f"{where}: video_id {entry['video_id']!r} is unknown: {ground_truth.source} has {len(videos)} videos, "
-            f"{known}{', ...' if len(videos) > 8 else ''}. Were the results made for another split or dataset?"
+            f"{shorten_list(videos)}. Were the results made for another split or dataset?"
         )
     return videos[key]
 
@@ -89,7 +88,7 @@ def _parse_track(entry: Mapping[str, Any], video: GroundTruthVideo, track_id: in
         raise DataError(
             f"{where}: found {len(masks)} segmentations, expected one (or null) for each of the {len(video)} frames"
         )
-    counts = [_to_counts(m, video.height, video.width, f"{where}, frame {t}") for t, m in enumerate(masks)]
+    counts = [_to_counts(m, video, f"{where}, frame {t}") for t, m in enumerate(masks)]
     return Track(track_id, int(_get(entry, "category_id", where)), float(_get(entry, "score", where)), counts)
 
 
@@ -115,34 +114,18 @@ def _official_track(annotation: Mapping[str, Any], video: GroundTruthVideo, wher
     return GroundTruthTrack(
         int(annotation["id"]),
         int(_get(annotation, "category_id", where)),
-        [_to_counts(mask, video.height, video.width, f"{where}, frame {t}") for t, mask in enumerate(masks)],
+        [_to_counts(mask, video, f"{where}, frame {t}") for t, mask in enumerate(masks)],
         is_crowd=bool(annotation.get("iscrowd", 0)),
         area=None if annotation.get("areas") is None else float(np.mean(areas)) if areas else 0.0,
     )
 
 
-def _to_counts(mask: Any, height: int, width: int, where: str) -> str | None:
-    """Compressed counts of a mask in any form of COCO (RLE, uncompressed RLE, polygons); None where there is none."""
+def _to_counts(mask: Any, video: GroundTruthVideo, where: str) -> str | None:
+    """Compressed counts of a mask in any form of COCO; None where there is none."""
     if not mask:
         return None
-    if isinstance(mask, Mapping):
-        if list(mask.get("size", ())) != [height, width]:
-            raise DataError(f"{where}: mask size is {mask.get('size')}, expected [{height}, {width}] (height, width)")
-        counts = _get(mask, "counts", where)
-        if isinstance(counts, str):
-            return _checked(counts, height, width, where)
-        if sum(counts) != height * width:
-            raise DataError(f"{where}: the runs cover {sum(counts)} pixels, expected {height * width}")
-        return coco_mask.frPyObjects(dict(mask), height, width)["counts"].decode("ascii")
-    return coco_mask.merge(coco_mask.frPyObjects(mask, height, width))["counts"].decode("ascii")
-
-
-def _checked(counts: str, height: int, width: int, where: str) -> str:
-    try:
-        check_rle_size(counts, height, width)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
-    return counts
+    with located(where):
+        return rle_from_coco(mask, video.height, video.width)
 
 
 def _get(entry: Any, key: str, where: str) -> Any:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from stemseg.inference.result_folder import file_name
 from stemseg.inference.writers.writer import ResultWriter
 from stemseg.structures.rle import decode_rle
-from stemseg.structures.tracks import VideoTracks
+from stemseg.structures.tracks import VideoTracks, unique_frame_names
 from stemseg.utils.drawing import instance_palette
 from stemseg.utils.errors import ConfigError
+from stemseg.utils.files import file_name, write_file
 
 MAX_TRACKS = 255  # a palette image has no more values
 
@@ -40,11 +41,10 @@ class DavisWriter(ResultWriter):
                 f"{MAX_TRACKS}; give --max_tracks {MAX_TRACKS} or fewer"
             )
         folder = self._results / file_name(tracks.sequence_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        for frame, name in enumerate(_unique_names(tracks)):
+        for frame, name in enumerate(unique_frame_names(tracks.frame_names)):
             image = Image.fromarray(paint_id_map(tracks, frame))
             image.putpalette(self._palette)
-            image.save(folder / f"{name}.png")
+            write_file(folder / f"{name}.png", functools.partial(image.save, format="PNG"), durable=False)
 
 
 def paint_id_map(tracks: VideoTracks, frame: int) -> np.ndarray:
@@ -55,10 +55,3 @@ def paint_id_map(tracks: VideoTracks, frame: int) -> np.ndarray:
         if counts is not None:
             np.copyto(id_map, track.track_id, where=decode_rle(counts, tracks.height, tracks.width).view(bool))
     return id_map
-
-
-def _unique_names(tracks: VideoTracks) -> list[str]:
-    """The frames' names, or their numbers where frames from different folders share a name."""
-    if len(set(tracks.frame_names)) == tracks.num_frames:
-        return tracks.frame_names
-    return [f"{frame:05d}" for frame in range(tracks.num_frames)]

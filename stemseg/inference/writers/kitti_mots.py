@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from stemseg.inference.result_folder import file_name, write_text
 from stemseg.inference.writers.writer import ResultWriter
+from stemseg.structures.rle import coco_rles
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import ConfigError
+from stemseg.utils.files import file_name, write_text
 
 _TRACKS_PER_CLASS = 1000  # ids are 1000 * class + number
 
@@ -36,7 +37,7 @@ class TrackFilter:
     def apply(self, segmentations: Sequence[str | None], height: int, width: int) -> list[str | None]:
         """The masks that remain, None in the other frames."""
         frames = [frame for frame, counts in enumerate(segmentations) if counts is not None]
-        rles = [{"size": [height, width], "counts": segmentations[frame].encode("ascii")} for frame in frames]
+        rles = coco_rles([segmentations[frame] for frame in frames], height, width)
         kept = {frame for frame, good in zip(frames, self._good_masks(rles), strict=True) if good}
         if not self._is_good_track(sorted(kept)):
             kept = set()

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stemseg.inference.result_folder import write_text
 from stemseg.inference.writers.writer import ResultWriter
 from stemseg.structures.tracks import VideoTracks
+from stemseg.utils.files import replacing, write_text
 
 
 class YouTubeVisWriter(ResultWriter):
@@ -28,10 +28,8 @@ class YouTubeVisWriter(ResultWriter):
         """Write both files; without any track they hold an empty list."""
         text = json.dumps([entry for video in videos for entry in track_entries(video)])
         write_text(self._json, text)
-        part = self._zip.with_name(self._zip.name + ".part")
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        with replacing(self._zip) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(self._json.name, text)
-        part.replace(self._zip)
 
 
 def track_entries(video: VideoTracks) -> Iterator[dict[str, Any]]:

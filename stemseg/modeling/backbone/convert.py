@@ -14,6 +14,7 @@ from stemseg.config import load_config
 from stemseg.modeling.backbone.build import BLOCKS_PER_STAGE, EFFICIENTNET, FPN, Backbone, build_backbone
 from stemseg.modeling.backbone.efficientnet import BLOCKS_PER_STAGE as EFFICIENTNET_BLOCKS
 from stemseg.utils.errors import CheckpointError
+from stemseg.utils.text import shorten_list
 
 _FIRST_CONV = "body.stem.conv1.weight"
 _EFFICIENTNET_MARK = "body.layer4.4.conv3.weight"
@@ -135,9 +136,8 @@ def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
     ]
     for kind, names in (("lacks", missing), ("has unknown tensors:", unknown), ("has other shapes:", shapes)):
         if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise CheckpointError(
-                f"the source {kind} {', '.join(names[:5])}{more}; is it a plain network of its kind, and complete?"
+                f"the source {kind} {shorten_list(names)}; is it a plain network of its kind, and complete?"
             )
 
 
@@ -344,7 +344,7 @@ def find_family(names: Iterable[str]) -> str:
             return family
     raise CheckpointError(
         f"found no ResNet or EfficientNet of a known naming among {len(names)} tensors "
-        f"({', '.join(names[:4])}, ...); expected weights "
+        f"({shorten_list(names, 4)}); expected weights "
         f"of {', '.join(FAMILIES)}"
     )
 

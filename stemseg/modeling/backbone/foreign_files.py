@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stemseg.modeling.weights import load_weights_file
 from stemseg.utils.errors import CheckpointError
+from stemseg.utils.text import shorten_list
 
 _TORCHVISION_NAME = re.compile(r"\w+_Weights\.\w+")
 _PREFIXES = ("module.", "model.")
@@ -85,7 +86,7 @@ def _tensors(content: Any, source: str) -> dict[str, Tensor]:
         if isinstance(value, Tensor):
             tensors[_without_prefix(str(name))] = value
     if not tensors:
-        raise CheckpointError(f"{source} holds no tensors; found the keys {', '.join(map(str, list(content)[:8]))}")
+        raise CheckpointError(f"{source} holds no tensors; found the keys {shorten_list(content)}")
     return tensors
 
 

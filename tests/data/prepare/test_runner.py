@@ -100,7 +100,7 @@ def test_many_problems_are_cut_on_the_screen_and_whole_in_the_file(tmp_path, cap
     trees.edit_json(tmp_path / "annotations/instances_train2017.json", many)
     assert main(["coco", str(tmp_path), "-o", str(tmp_path / "out"), "--workers", "1"]) == 1
     error = capsys.readouterr().err
-    assert "found 70 problems" in error and "... and 20 more" in error
+    assert "found 70 problems" in error and "and 20 more" in error
     assert len((tmp_path / "out/coco_problems.txt").read_text().splitlines()) == 70
 
 

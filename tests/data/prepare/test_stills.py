@@ -10,9 +10,8 @@ from scripts.prepare_dataset import main
 from stemseg.config import load_config
 from stemseg.data.catalog import CATALOG, open_stills
 from stemseg.data.prepare import mapillary as downsampling
-from stemseg.data.prepare.masks import to_counts
 from stemseg.structures.annotations import load_still_annotations
-from stemseg.structures.rle import decode_rle
+from stemseg.structures.rle import decode_rle, rle_from_coco
 from stemseg.utils.errors import DataError
 from tests.helpers import official_trees as trees
 
@@ -183,7 +182,7 @@ def test_all_forms_of_a_coco_mask_agree():
     mask = trees.id_map(1, [1]) > 0
     mask[0, 0] = True  # the run lengths then start with an empty background
     forms = [trees.compressed(mask), trees.uncompressed(mask)]
-    assert len({to_counts(form, *mask.shape) for form in forms}) == 1
-    assert to_counts(trees.uncompressed(np.zeros((4, 5))), 4, 5) is None
+    assert len({rle_from_coco(form, *mask.shape) for form in forms}) == 1
+    assert rle_from_coco(trees.uncompressed(np.zeros((4, 5))), 4, 5) is None
     with pytest.raises(DataError, match="mask is 4 x 5, but its image is 5 x 4"):
-        to_counts(trees.uncompressed(np.zeros((4, 5))), 5, 4)
+        rle_from_coco(trees.uncompressed(np.zeros((4, 5))), 5, 4)

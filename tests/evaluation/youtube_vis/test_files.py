@@ -76,9 +76,15 @@ def test_public_validation_files_have_no_annotations(tmp_path: Path, annotations
     [
         ({"video_id": 8}, r"entry 0: video_id 8 is unknown: .*truth\.json has 1 videos, 7"),
         ({"segmentations": [None]}, r"entry 0 \(video 7\): found 1 segmentations, expected .* each of the 2 frames"),
-        ({"segmentations": [{"size": [9, 9], "counts": MASK}, None]}, r"frame 0: mask size is \[9, 9\], expected \[24"),
+        (
+            {"segmentations": [{"size": [9, 9], "counts": MASK}, None]},
+            "frame 0: mask is 9 x 9, but its image is 24 x 40",
+        ),
         ({"segmentations": [None, rle(MASK + "1")]}, r"frame 1: RLE counts .* cover \d+ pixels, expected 24 x 40"),
-        ({"segmentations": [{"size": [24, 40], "counts": [3, 4]}, None]}, "the runs cover 7 pixels, expected 960"),
+        (
+            {"segmentations": [{"size": [24, 40], "counts": [3, 4]}, None]},
+            "frame 0: RLE counts cover 7 pixels, expected 24 x 40 = 960",
+        ),
     ],
 )
 def test_broken_results_are_named(tmp_path: Path, truth: GroundTruth, changes: dict, message: str) -> None:

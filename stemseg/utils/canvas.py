@@ -1,11 +1,10 @@
-"""A drawing surface with crisp antialiased boxes, arrows, text and pictures, on Pillow alone."""
+"""A drawing surface for figures and charts: antialiased boxes, lines, arrows, text and pictures, on Pillow alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -25,6 +24,15 @@ class Canvas:
         self._size = width, height
         self._image = Image.new("RGB", (width * supersampling, height * supersampling), "white")
         self._draw = ImageDraw.Draw(self._image)
+
+    @staticmethod
+    def text_width(text: str, size: float, *, supersampling: int = 3) -> float:
+        """Pixels that a line of text takes."""
+        return ImageFont.load_default(size * supersampling).getlength(text) / supersampling
+
+    def line(self, points: Sequence[Point], *, color: Color = INK, line: float = 2) -> None:
+        """A polyline with rounded corners."""
+        self._draw.line(self._scaled(points), fill=color, width=round(line * self._factor), joint="curve")
 
     def box(
         self,
@@ -117,11 +125,9 @@ class Canvas:
         self._image.paste(picture.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BICUBIC), box[:2])
         self._draw.rectangle(box, outline=border, width=round(line * self._factor))
 
-    def save(self, path: Path) -> None:
-        """Reduce to the final size and write a PNG, with 52 levels per channel: not seen, and half the file."""
-        final = self._image.resize(self._size, Image.Resampling.LANCZOS)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        final.point(lambda value: 5 * round(value / 5)).save(path, optimize=True)
+    def finish(self) -> Image.Image:
+        """The picture at its final size."""
+        return self._image.resize(self._size, Image.Resampling.LANCZOS)
 
     def _scaled(self, points: Sequence[Point]) -> list[Point]:
         return [(float(x) * self._factor, float(y) * self._factor) for x, y in points]

@@ -1,0 +1,141 @@
+"""Files: written whole or not at all, named after anything, and images listed in the order that people count in."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote
+
+from stemseg.utils.errors import DataError, OutputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_PERMISSIONS = "choose another folder, or change the permissions of this one"
+_FILE_IN_PATH = "a part of the path is a file, expected a folder; move that file away, or choose another path"
+_NEXT_STEPS = {
+    errno.ENOSPC: "free some space there, or choose another disk",
+    errno.EDQUOT: "your share of that disk is used up; delete something, or choose another disk",
+    errno.EROFS: _PERMISSIONS,
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "a folder has this name; move it away, or choose another name",
+    errno.EEXIST: _FILE_IN_PATH,
+    errno.ENOTDIR: _FILE_IN_PATH,
+}
+
+
+@contextmanager
+def replacing(path: str | Path, *, suffix: str = "", durable: bool = True) -> Iterator[Path]:
+    """A file beside ``path`` to write to in a ``with`` block, at the end of which it takes the place of ``path``.
+
+    Whoever opens ``path`` finds what was there before or, once the block is over, the whole new file. Where the block
+    raises, nothing is left of the file beside it. Folders are made as needed.
+
+    Args:
+        suffix: extension of the file beside ``path``, for writers that go by it.
+        durable: wait until the disk has it, so that it is whole even if the power fails. Takes some milliseconds, which
+            add up over many small files.
+
+    Raises:
+        OutputError: with the path and the operating system's reason, where the file can't be written.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part{suffix}")
+    make_folder(path.parent)
+    try:
+        yield part
+        if durable:
+            _sync(part)
+        part.replace(path)
+        if durable:
+            with suppress(OSError):  # some network disks can't do this for folders
+                _sync(path.parent)
+    except OSError as error:
+        # errors of other files are none of ours: what is written may be read from somewhere at the same time
+        if error.errno is None or error.filename not in (None, str(part), str(path)):
+            raise
+        raise _output_error("write", path, error) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_file(path: str | Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """Let ``write`` fill a file, whole or not at all; see :func:`replacing`."""
+    with replacing(path, durable=durable) as part, part.open("wb") as file:
+        write(file)
+
+
+def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file, whole or not at all; see :func:`replacing`."""
+    write_file(path, lambda file: file.write(content), durable=durable)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all; see :func:`replacing`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, and those above it, where they do not exist; returns it.
+
+    Raises:
+        OutputError: with the path and the operating system's reason, where it can't be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _output_error("make the folder", path, error) from error
+    return path
+
+
+def file_name(name: str | int) -> str:
+    """A name of anything, such as a sequence's id, as the name of a file or folder; usual ones stay as they are."""
+    return quote(str(name), safe=" ")
+
+
+def name_of_file(stem: str) -> str:
+    """The name that :func:`file_name` made a file's stem of."""
+    return unquote(stem)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The images directly in a folder, ordered by name with numbers counted as numbers ("2" before "10").
+
+    Raises:
+        DataError: where the folder is missing or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"the folder {folder} does not exist; expected one that directly holds images")
+    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if not images:
+        raise DataError(
+            f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}); give the one that directly holds them"
+        )
+    return sorted(images, key=lambda path: _natural_key(path.name))
+
+
+def _natural_key(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file, or a folder's entries."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _output_error(action: str, path: Path, error: OSError) -> OutputError:
+    next_step = _NEXT_STEPS.get(error.errno or 0, "choose another place")
+    return OutputError(f"could not {action} {path}: {error.strerror}; {next_step}")
