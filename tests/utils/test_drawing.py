@@ -88,7 +88,7 @@ def test_videos_hold_the_frames_that_were_written(tmp_path, suffix, capfd):
 
 def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "a.webm").mkdir()
-    with pytest.raises(OutputError, match="could not write .*a.webm"), VideoWriter(tmp_path / "a.webm") as writer:
+    with pytest.raises(OutputError, match=r"could not write .*a\.webm"), VideoWriter(tmp_path / "a.webm") as writer:
         writer.write(np.zeros((32, 48, 3), dtype=np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["a.webm"]
 
