@@ -16,7 +16,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["stemseg", "stemseg.*"]), "stemseg.configs"],
     package_dir={"stemseg.configs": "configs"},
-    package_data={"stemseg.configs": ["*.yaml"], "stemseg.data": ["category_maps/*.yaml"]},
+    package_data={"stemseg": ["pretrained/*"], "stemseg.configs": ["*.yaml"], "stemseg.data": ["category_maps/*.yaml"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

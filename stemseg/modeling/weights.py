@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stemseg.utils.errors import CheckpointError
 from stemseg.utils.text import first_line, shorten_list
 
 MODELS_DIR_VARIABLE = "STEMSEG_MODELS_DIR"
+PRETRAINED_DIR = Path(__file__).resolve().parents[1] / "pretrained"  # of models that ship with the package
 
 
 def models_dir() -> Path:
@@ -33,8 +35,35 @@ def models_dir() -> Path:
     return Path(value).expanduser()
 
 
-def load_weights_file(path: str | Path) -> Any:
+def pretrained_names() -> list[str]:
+    """Names of the models that ship with the package."""
+    return sorted(path.stem for path in PRETRAINED_DIR.glob("*.pth"))
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """The file that a user means by a path, or by the name of a model that ships with the package.
+
+    Raises:
+        CheckpointError: where it is neither; lists the names.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    if str(name_or_path) in pretrained_names():
+        return PRETRAINED_DIR / f"{name_or_path}.pth"
+    names = ", ".join(pretrained_names()) or "none"
+    found = "is a folder" if path.is_dir() else "does not exist"
+    raise CheckpointError(
+        f"weights file {name_or_path} {found}; give a checkpoint's path, or the name of a model that ships with the "
+        f"package: {names}"
+    )
+
+
+def load_weights_file(path: str | Path, *, weights_needed: bool = True) -> Any:
     """The content of a file that ``torch.save`` wrote: tensors, numbers, texts and containers of them, on the CPU.
+
+    Args:
+        weights_needed: False where only what stands beside the tensors is of interest; theirs is then left on the disk.
 
     Raises:
         CheckpointError: where the file is missing, damaged or holds anything else.
@@ -44,7 +73,8 @@ def load_weights_file(path: str | Path) -> Any:
         raise CheckpointError(f"weights file {path} does not exist")
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            lazily = not weights_needed and zipfile.is_zipfile(path)  # other files were written by torch before 1.6
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds objects other than tensors, numbers and texts, and loading those could run foreign code: "
@@ -69,12 +99,16 @@ def _numpy_globals() -> list[Any]:
     return [*aliases, np.ndarray, np.dtype, *number_types]
 
 
-def load_model_weights(network: nn.Module, path: str | Path) -> None:
-    """Load a training checkpoint's model, or a plain state dict, into a network, strictly.
+def load_model_weights(network: nn.Module, name_or_path: str | Path) -> None:
+    """Load the weights of a checkpoint, a shipped model or a plain state dict into a network, strictly.
+
+    Args:
+        name_or_path: see :func:`find_checkpoint`.
 
     Raises:
         CheckpointError: where the file can't be read or its keys and shapes differ from the network's.
     """
+    path = find_checkpoint(name_or_path)
     content = load_weights_file(path)
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]

@@ -1,0 +1,89 @@
+"""Models in one file: weights, configuration, class names and where they come from; some ship with the package.
+
+Such a file is a dictionary that ``torch.save`` wrote:
+
+    model           state dict; floating-point weights may be float16
+    config          the whole resolved configuration as plain dictionaries
+    category_names  name of each category id that results may have, ids as texts; empty for a class-agnostic model
+    about           texts for people: how it was trained, what it reached, under which license
+
+A training checkpoint holds the first and the third, and has its ``config.yaml`` beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stemseg.modeling.weights import load_weights_file
+from stemseg.utils.errors import CheckpointError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a file says of its model beside the weights; empty where it says nothing.
+
+    Attributes:
+        config: every configuration value, as plain dictionaries; None where the file holds none.
+        category_names: name of each category id.
+        about: texts by title.
+    """
+
+    config: dict[str, Any] | None = None
+    category_names: dict[int, str] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
+
+
+def read_model_info(path: Path) -> ModelInfo:
+    """What a checkpoint or model file says of its model, without reading the weights.
+
+    Raises:
+        CheckpointError: where the file is damaged, or an entry is not what it should be.
+    """
+    content = load_weights_file(path, weights_needed=False)
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        return ModelInfo()  # a plain state dict
+    config, names, about = (content.get(key) for key in ("config", "category_names", "about"))
+    for key, value in (("config", config), ("category_names", names), ("about", about)):
+        if value is not None and not isinstance(value, Mapping):
+            raise CheckpointError(f"{path}: '{key}' is a {type(value).__name__}, expected a dictionary")
+    return ModelInfo(
+        config=None if config is None else dict(config),
+        category_names={int(i): str(name) for i, name in (names or {}).items()},
+        about={str(title): str(text) for title, text in (about or {}).items()},
+    )
+
+
+def pack_model(weights: Mapping[str, Tensor], info: ModelInfo, *, half: bool = True) -> dict[str, Any]:
+    """The content of a model's file.
+
+    Args:
+        weights: state dict of the network.
+        info: what is said of it; its configuration is needed.
+        half: store floating-point weights as float16.
+
+    Raises:
+        CheckpointError: where the configuration is missing, or a weight is too large for float16.
+    """
+    if info.config is None:
+        raise CheckpointError("a model's file needs its configuration; read it from the config.yaml of its training")
+    return {
+        "model": {name: _to_half(name, value) if half else value for name, value in weights.items()},
+        "config": info.config,
+        "category_names": {str(i): name for i, name in info.category_names.items()},
+        "about": dict(info.about),
+    }
+
+
+def _to_half(name: str, value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    stored = value.half()
+    if not torch.isfinite(stored).all():
+        raise CheckpointError(f"weight {name} holds values that float16 can't (up to {value.abs().max():.3g})")
+    return stored
