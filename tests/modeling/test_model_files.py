@@ -60,7 +60,7 @@ def test_names_are_resolved_after_paths(shipped: Path, tmp_path: Path, monkeypat
 
 
 def test_an_unknown_name_lists_the_known_ones(shipped: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="weights file huge does not exist; .*: tiny$"):
+    with pytest.raises(CheckpointError, match=r"weights file huge does not exist; .*: tiny$"):
         load_model_weights(model(), "huge")
     with pytest.raises(CheckpointError, match="is a folder"):
         find_checkpoint(tmp_path)
