@@ -1,4 +1,7 @@
-"""The space-time coordinates that offsets are added to (method.md §4)."""
+"""The embedding space: coordinates and mixing (method.md §4), and the Gaussians that instances are in it (§6).
+
+Everything here is computed in float32 at least, whatever the surrounding precision.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BANDWIDTH_SCALE = 10.0
+
 
 def coordinate_grid(axes: Sequence[str], num_frames: int, height: int, width: int, time_scale: Tensor) -> Tensor:
-    """Coordinates of every point of a clip.
+    """Coordinates of every point of a clip, (4.1).
 
     The longer side of the image spans [-ratio, ratio], the shorter [-1, 1], time [-time_scale, time_scale].
 
@@ -25,9 +30,9 @@ def coordinate_grid(axes: Sequence[str], num_frames: int, height: int, width: in
     device = time_scale.device
     x_limit, y_limit = max(1.0, width / height), max(1.0, height / width)
     lines = {
-        "t": (time_scale.float() * torch.linspace(-1, 1, num_frames, device=device))[:, None, None],
-        "y": torch.linspace(-y_limit, y_limit, height, device=device)[None, :, None],
-        "x": torch.linspace(-x_limit, x_limit, width, device=device)[None, None, :],
+        "t": (time_scale.float() * torch.linspace(-1, 1, num_frames, device=device))[:, None, None],  # [T, 1, 1]
+        "y": torch.linspace(-y_limit, y_limit, height, device=device)[None, :, None],  # [1, h, 1]
+        "x": torch.linspace(-x_limit, x_limit, width, device=device)[None, None, :],  # [1, 1, w]
     }
     shape = (num_frames, height, width)
     if not axes:
@@ -36,7 +41,7 @@ def coordinate_grid(axes: Sequence[str], num_frames: int, height: int, width: in
 
 
 def add_coordinates(offsets: Tensor, axes: Sequence[str], time_scale: Tensor) -> Tensor:
-    """Offsets plus coordinates: O-hat = tanh offset + [t, y, x, 0...].
+    """Offsets plus coordinates: O-hat = tanh offset + [t, y, x, 0...], (4.2).
 
     Args:
         offsets: [N, E, T, h, w]; the first ``len(axes)`` channels are coordinate dimensions, the rest stay as they are.
@@ -47,11 +52,11 @@ def add_coordinates(offsets: Tensor, axes: Sequence[str], time_scale: Tensor) ->
     num_frames, height, width = offsets.shape[2:]
     grid = coordinate_grid(axes, num_frames, height, width, time_scale)
     num_rest = offsets.shape[1] - len(axes)
-    return offsets.float() + F.pad(grid, (0, 0, 0, 0, 0, 0, 0, num_rest))
+    return offsets.float() + F.pad(grid, (0, 0, 0, 0, 0, 0, 0, num_rest))  # [E, T, h, w] for each clip
 
 
 def mix_appearance(embedding: Tensor, appearance: Tensor, *, detach: bool) -> Tensor:
-    """phi: H = O-hat + [0..., A], A on the last dimensions.
+    """phi: H = O-hat + [0..., A], A on the last dimensions, (4.3).
 
     Args:
         embedding: O-hat [N, E, T, h, w], offsets plus coordinates.
@@ -66,14 +71,8 @@ def mix_appearance(embedding: Tensor, appearance: Tensor, *, detach: bool) -> Te
     return torch.cat([rest, mixed + (appearance.detach() if detach else appearance)], dim=1)
 
 
-# The Gaussians that instances are in the embedding space (method.md §6). Always computed in float32.
-
-
-BANDWIDTH_SCALE = 10.0
-
-
 def bandwidth(raw: Tensor) -> Tensor:
-    """b = 10 * exp(raw): the inverse variance of each embedding dimension, float32, of any shape."""
+    """b = 10 * exp(raw), (6.1): the inverse variance of each embedding dimension, float32, of any shape."""
     return BANDWIDTH_SCALE * raw.float().exp()
 
 
@@ -88,12 +87,12 @@ def squared_distance(embeddings: Tensor, centers: Tensor, bandwidths: Tensor) ->
     Returns:
         [I, P], float64 where the device has it; near a center, rounding may leave a distance slightly below 0.
     """
-    # expanded to b x^2 - 2 b mu x + b mu^2, this is one product of [I, 2 E + 1] and [2 E + 1, P] instead of several
-    # tensors [I, E, P]; the terms cancel near the center, hence the higher precision
+    # expanded to b x^2 - 2 b mu x + b mu^2, this is one matrix product instead of several tensors [I, E, P]; the terms
+    # cancel near the center, hence the higher precision
     with torch.autocast(embeddings.device.type, enabled=False):
         x, mu, b = (v.to(_product_dtype(v.device)) for v in (embeddings, centers, bandwidths))
-        points = torch.cat([x.square(), x, torch.ones_like(x[:1])])
-        weights = torch.cat([b, -2 * b * mu, (b * mu.square()).sum(dim=1, keepdim=True)], dim=1)
+        points = torch.cat([x.square(), x, torch.ones_like(x[:1])])  # [2 E + 1, P]
+        weights = torch.cat([b, -2 * b * mu, (b * mu.square()).sum(dim=1, keepdim=True)], dim=1)  # [I, 2 E + 1]
         return weights @ points
 
 
@@ -102,5 +101,5 @@ def _product_dtype(device: torch.device) -> torch.dtype:
 
 
 def gaussian_probability(squared_distances: Tensor) -> Tensor:
-    """p = exp(-1/2 d), the probability that the training loss gives a point for an instance, float32 in [0, 1]."""
+    """p = exp(-1/2 d), (6.3): the probability of a point under an instance in the training loss, float32 in [0, 1]."""
     return torch.exp(-0.5 * squared_distances.float().clamp(min=0))

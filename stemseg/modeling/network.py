@@ -112,8 +112,8 @@ class Network(nn.Module):
 
     def forward(self, frames: Tensor) -> NetworkOutput:
         """Clips [N, T, 3, H, W], normalized -> maps at quarter scale."""
-        num_clips = frames.shape[0]
-        return self.decode(stack_clips(self.encode(frames.flatten(0, 1)), num_clips))
+        features = self.encode(frames.flatten(0, 1))  # of [N * T, 3, H, W]
+        return self.decode(stack_clips(features, num_clips=frames.shape[0]))
 
     def prepare_for_inference(self) -> Network:
         """Make the network as fast as it can be where it is only run: eval mode, norms folded, channels-last backbone.
@@ -128,7 +128,8 @@ class Network(nn.Module):
 
 def stack_clips(features: FeaturePyramid, num_clips: int) -> FeaturePyramid:
     """Maps of N * T single frames [N * T, C, h, w], clip after clip -> maps of N clips [N, C, T, h, w]."""
-    return FeaturePyramid(*(x.unflatten(0, (num_clips, -1)).transpose(1, 2).contiguous() for x in features))
+    clips = (x.unflatten(0, (num_clips, -1)) for x in features)  # [N, T, C, h, w]
+    return FeaturePyramid(*(x.transpose(1, 2).contiguous() for x in clips))
 
 
 def build_network(cfg: Config) -> Network:

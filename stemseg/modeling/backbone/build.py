@@ -1,4 +1,4 @@
-"""Feature pyramid network (method.md §2)."""
+"""The backbone (method.md §2): a ResNet or EfficientNet and the feature pyramid network on top of it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,6 @@ class FPN(nn.Module):
             top_down = lateral + F.interpolate(top_down, scale_factor=2.0, mode="bilinear", align_corners=False)
             outputs.append(self.get_submodule(f"fpn_layer{i}")(top_down))
         return FeaturePyramid(*reversed(outputs))
-
-
-# The backbone: ResNet or EfficientNet, and FPN, built from a configuration.
 
 
 BLOCKS_PER_STAGE = {

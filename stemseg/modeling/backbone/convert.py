@@ -1,4 +1,8 @@
-"""Makes our backbone's state dict from renamed tensors: epsilon, channel order, biases and FPN norms folded in."""
+"""Turns published weights into our backbone's state dict, in three steps.
+
+:func:`rename` finds by a table of names for each family of files which tensor is which of ours; a :class:`Recipe` says
+what the family expects of network and input; :func:`convert` folds epsilon, channel order, biases and FPN norms in.
+"""
 
 from __future__ import annotations
 
@@ -141,15 +145,12 @@ def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
             )
 
 
-# What a family of weights expects of its network and its input, and the configuration that says so to ours.
-
-
 _BATCH_NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weights were trained.
+    """Facts of a family of weights that its network and input must fit.
 
     Attributes:
         epsilon: added to the variance by their norm; ours adds none, so it is folded into the variance.
@@ -258,9 +259,6 @@ def config_values(recipe: Recipe, backbone_type: str, weights: str, fpn_channels
             "RESNETS": {"STRIDE_IN_1X1": recipe.stride_in_1x1, "BACKBONE_OUT_CHANNELS": fpn_channels},
         },
     }
-
-
-# Which tensor of a published file is which of ours: one table of names for each family of files.
 
 
 Value = TypeVar("Value")

@@ -1,4 +1,10 @@
-"""Reads published weights: a .pkl, a .pth, or the name of torchvision's weights, which are then downloaded."""
+"""Reads published weights: a .pkl, a .pth, or the name of torchvision's weights, which are then downloaded.
+
+A .pkl of Caffe2 or detectron2 is a pickle, and a pickle is a program: it may call any function that it names. The
+reader here knows the few names that stand for arrays, numbers, bytes and ordered dictionaries, and gives harmless
+stand-ins for them; naming anything else ends the reading. What comes out are dictionaries, lists, texts, numbers and
+arrays of numbers.
+"""
 
 from __future__ import annotations
 
@@ -94,13 +100,6 @@ def _without_prefix(name: str) -> str:
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     return name
-
-
-# Reads the .pkl weight files of Caffe2 and detectron2 without running anything that is pickled in them.
-#
-# A pickle is a program: it may call any function that it names. This reader knows the few names that stand for arrays,
-# numbers, bytes and ordered dictionaries, and gives harmless stand-ins for them; naming anything else ends the reading.
-# What comes out consists of dictionaries, lists, texts, numbers and arrays of numbers.
 
 
 _NUMBER_CODE = re.compile(r"[?]|[biuf]\d{1,2}")

@@ -1,4 +1,8 @@
-"""Normalization layers of the backbone: frozen as in published checkpoints, or trainable for training from scratch."""
+"""Normalization layers of the backbone: frozen as in published checkpoints, or trainable for training from scratch.
+
+:func:`fold_norms` folds constant ones into the convolutions before them, which makes inference faster and changes no
+result.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from torch import Tensor, nn
 from stemseg.utils.errors import ConfigError
 
 NormFactory = Callable[[int], nn.Module]
+
+# names under which a convolution and the norm behind it stand in the stem, in bottlenecks and in their shortcuts
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 
 
 class FrozenBatchNorm(nn.Module):
@@ -33,7 +40,7 @@ class FrozenBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize [F, C, H, W]."""
-        scale, shift = (v.to(x.dtype)[:, None, None] for v in self.scale_and_shift())
+        scale, shift = (v.to(x.dtype)[:, None, None] for v in self.scale_and_shift())  # [C, 1, 1]
         return torch.addcmul(shift, x, scale)
 
 
@@ -60,13 +67,6 @@ def _group_norm(num_groups: int, num_channels: int) -> nn.GroupNorm:
             "choose a divisor of STEM_OUT_CHANNELS and WIDTH_PER_GROUP (section MODEL.RESNETS)"
         )
     return nn.GroupNorm(num_groups, num_channels)
-
-
-# Folding constant normalization into convolutions, which makes inference faster and changes no result.
-
-
-# names under which a convolution and the norm behind it stand in the stem, in bottlenecks and in their shortcuts
-_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 
 
 def fold_norms(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The appearance embedding A and how it is mixed into the spatio-temporal embedding (method.md §4)."""
+"""The decoder of the appearance embedding A (method.md §4); ``modeling/embedding.py`` mixes A in."""
 
 from __future__ import annotations
 

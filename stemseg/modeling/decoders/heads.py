@@ -15,10 +15,12 @@ from stemseg.structures.network_output import FeaturePyramid
 
 
 class EmbeddingMaps(NamedTuple):
-    """Attributes:
-    embedding: [N, E, T, h, w] offsets plus coordinates, float32.
-    raw_bandwidth: [N, B, T, h, w] float32, before 10 * exp(.).
-    seediness: [N, 1, T, h, w] float32 in [0, 1]; None where a head of its own predicts it.
+    """Outputs of the embedding head for N clips.
+
+    Attributes:
+        embedding: [N, E, T, h, w] offsets plus coordinates, float32.
+        raw_bandwidth: [N, B, T, h, w] float32, before 10 * exp(.).
+        seediness: [N, 1, T, h, w] float32 in [0, 1]; None where a head of its own predicts it.
     """
 
     embedding: Tensor
@@ -83,9 +85,11 @@ class SeedinessHead(SqueezeExpandDecoder):
 
 
 class SemanticMaps(NamedTuple):
-    """Attributes:
-    class_logits: [N, K, T, h, w] float32, class 0 is the background.
-    foreground_logits: [N, 1, T, h, w] float32, or None.
+    """Outputs of the semantic head for N clips.
+
+    Attributes:
+        class_logits: [N, K, T, h, w] float32, class 0 is the background.
+        foreground_logits: [N, 1, T, h, w] float32, or None.
     """
 
     class_logits: Tensor

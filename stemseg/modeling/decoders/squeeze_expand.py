@@ -1,4 +1,8 @@
-"""The squeeze-expand decoder: the one trunk behind every head (method.md §3)."""
+"""The squeeze-expand decoder: the one trunk behind every head (method.md §3).
+
+:class:`TemporalPlan` says how it shrinks and grows the time axis for each clip length, :class:`Conv3d` is a convolution
+that stays fast for one small clip on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from stemseg.utils.errors import ConfigError
 
 _POOLS = {"avg": F.avg_pool3d, "max": F.max_pool3d}
 _PADDING_VALUES = {"avg": 0.0, "max": -torch.inf}
+# torch (up to 2.13) sends a batch of 1 to oneDNN only where N * C * T * H exceeds this, and to a slow kernel otherwise
+_SLOW_UP_TO = 20_480
 
 
 class TemporalPool(nn.Module):
@@ -87,10 +93,10 @@ class SqueezeExpandDecoder(nn.Module):
                 f"found a clip of {features.stride4.shape[2]}"
             )
         t16, t8, t4 = self._upsampling
-        x = self.block_32x(features.stride32)
-        x = _merge(x, self.block_16x(features.stride16), self.conv_16, t16)
-        x = _merge(x, self.block_8x(features.stride8), self.conv_8, t8)
-        return _merge(x, self.block_4x(features.stride4), self.conv_4, t4)
+        x = self.block_32x(features.stride32)  # [N, c32, T / 2^pools, H / 32, W / 32]
+        x = _merge(x, self.block_16x(features.stride16), self.conv_16, t16)  # [N, c16, ., H / 16, W / 16]
+        x = _merge(x, self.block_8x(features.stride8), self.conv_8, t8)  # [N, c8, ., H / 8, W / 8]
+        return _merge(x, self.block_4x(features.stride4), self.conv_4, t4)  # [N, c4, T, H / 4, W / 4]
 
 
 def _block(in_channels: int, channels: int, num_groups: int, pools: Sequence[nn.Module]) -> nn.Sequential:
@@ -115,13 +121,12 @@ def _merge(coarse: Tensor, lateral: Tensor, conv: nn.Conv3d, t_factor: int) -> T
     return F.conv3d(lateral, weight_lateral) + upsampled
 
 
-# How a decoder shrinks and grows the time axis for each supported clip length (method.md §3).
-
-
 class TemporalPlan(NamedTuple):
-    """Attributes:
-    num_pools: how many of the three pooling places halve the time axis, counted from the first.
-    upsampling: factors of the time axis for the steps 32 -> 16, 16 -> 8, 8 -> 4.
+    """Steps of the time axis through the decoder.
+
+    Attributes:
+        num_pools: how many of the three pooling places halve the time axis, counted from the first.
+        upsampling: factors of the time axis for the steps 32 -> 16, 16 -> 8, 8 -> 4.
     """
 
     num_pools: int
@@ -151,13 +156,6 @@ def temporal_plan(num_frames: int) -> TemporalPlan:
     return _PLANS[num_frames]
 
 
-# A 3D convolution that stays fast for one small clip on a CPU.
-
-
-# torch (up to 2.13) sends a batch of 1 to oneDNN only where N * C * T * H exceeds this, and to a slow kernel otherwise
-_SLOW_UP_TO = 20_480
-
-
 class Conv3d(nn.Conv3d):
     """``nn.Conv3d`` of kernel 3, padding 1, stride 1.
 
@@ -176,6 +174,6 @@ class Conv3d(nn.Conv3d):
             return super().forward(x)
         half = height // 2
         padded = F.pad(x, (1, 1, 1, 1, 1, 1))
-        halves = torch.cat([padded[..., : half + 2, :], padded[..., half:, :]])
+        halves = torch.cat([padded[..., : half + 2, :], padded[..., half:, :]])  # [2, C_in, T + 2, h / 2 + 2, w + 2]
         upper, lower = F.conv3d(halves, self.weight, self.bias)
-        return torch.cat([upper, lower], dim=2)[None]  # [C, T, h / 2, w] twice
+        return torch.cat([upper, lower], dim=2)[None]  # [C_out, T, h / 2, w] twice -> [1, C_out, T, h, w]

@@ -1,4 +1,7 @@
-"""The flow as a head of the network: how likely an appearance embedding is, given the instance masks."""
+"""The flow as a head of the network: the likelihood of an appearance embedding, given the instance masks.
+
+Its loss is in bits per dimension, over whole frames or over the places of each instance (method.md §5).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ FRAME, INSTANCE_PIXELS, INSTANCE_MEANS = "frame", "instance_pixels", "instance_m
 
 
 class AppearanceLikelihood(NamedTuple):
-    """What the flow says of G items: the N*T frames of a batch, or its visible instances; D is an item's values.
+    """The flow's verdict on G items: the N*T frames of a batch, or its visible instances; D is an item's values.
 
     Attributes:
         bits_per_dimension: [G], of each item; their mean is the flow loss.
@@ -117,7 +120,7 @@ class AppearanceFlow(Glow):
         return x
 
     def likelihood(self, appearance: Tensor, masks: Sequence[Tensor] | None = None) -> AppearanceLikelihood:
-        """How likely A is.
+        """The likelihood of A.
 
         Args:
             appearance: [N, A, T, h, w], at quarter scale.
@@ -142,7 +145,7 @@ class AppearanceFlow(Glow):
         return AppearanceLikelihood(bits, log_p / num_dims, logdet / num_dims)
 
     def _weights(self, masks: Sequence[Tensor] | None, size: tuple[int, int]) -> Tensor | None:
-        """What counts how much in the statistics of A, [N*T, *size]; None for everything alike."""
+        """The weight of each place in the statistics of A, [N*T, *size]; None for all alike."""
         if self.likelihood_of == FRAME:
             return None
         weights = instance_weights(masks, num_halvings=self.num_halvings, size=size)
@@ -160,7 +163,8 @@ class AppearanceFlow(Glow):
 
 def _paint_clips(appearance: Tensor, masks: Sequence[Tensor], **options: bool) -> Tensor:
     """:func:`paint_means` for each clip of [N, A, T, h, w]."""
-    return torch.stack([paint_means(a, m, **options) for a, m in zip(appearance, masks, strict=True)])
+    clips = [paint_means(a, m, **options) for a, m in zip(appearance, masks, strict=True)]  # N of [A, T, h, w]
+    return torch.stack(clips)
 
 
 def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
@@ -187,11 +191,8 @@ def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
     )
 
 
-# The flow's loss: bits per dimension, over whole frames or over the places of each instance.
-
-
 def bits_per_dimension(log_p: Tensor, logdet: Tensor, *, num_dims: int, num_bits: int) -> Tensor:
-    """(log(2^num_bits) * D - log_p - logdet) / (D * log 2) of each item, [N]: bits that one quantized value costs.
+    """(log(2^num_bits) * D - log_p - logdet) / (D * log 2), (5.6): bits that a quantized value costs, [N].
 
     0 would be a perfect prediction, ``num_bits`` is what a uniform density costs. It may be negative where the input is
     not really dequantized, and is to be left so.
@@ -206,7 +207,7 @@ def bits_per_dimension(log_p: Tensor, logdet: Tensor, *, num_dims: int, num_bits
 
 
 def instance_weights(masks: Sequence[Tensor], *, num_halvings: int, size: tuple[int, int]) -> Tensor:
-    """How much of each instance lies in each place of a coarser grid; an instance's weights add up to 1.
+    """The share of each instance in each place of a coarser grid; an instance's weights add up to 1.
 
     Args:
         masks: binary masks of N clips, each [I, T, h, w] with its own I.
@@ -221,7 +222,7 @@ def instance_weights(masks: Sequence[Tensor], *, num_halvings: int, size: tuple[
     for i, clip in enumerate(masks):
         shrunk = F.avg_pool2d(clip.float(), 2**num_halvings)[:, :, : size[0], : size[1]]
         areas.append(F.pad(shrunk, (0, 0, 0, 0, sum(num_frames[:i]), sum(num_frames[i + 1 :]))))
-    joined = torch.cat(areas)
+    joined = torch.cat(areas)  # [instances of all clips, N * T, *size]
     total = joined.sum(dim=(1, 2, 3), keepdim=True)
     visible = total[:, 0, 0, 0] > 0
     return joined[visible] / total[visible]

@@ -1,4 +1,4 @@
-"""The condition encoder: from the ground-truth masks of a clip to the features c that condition the flow."""
+"""The flow's condition (method.md §5): features c of a clip's ground-truth masks, and the injection that they steer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from stemseg.modeling.flow.layers import ZeroConv2d
+
+# |log scale| never exceeds this, so a step stretches or shrinks at most 7.4 times
+_LOG_SCALE_BOUND = 2.0
 
 
 class ConditionEncoder(nn.Module):
@@ -35,7 +38,7 @@ class ConditionEncoder(nn.Module):
 
     def forward(self, masks: Sequence[Tensor]) -> Tensor:
         """Masks of N clips, each [I, T, h, w] with its own I -> c [N*T, C', h / 2^k, w / 2^k], clip after clip."""
-        joined = torch.cat([self._encode_clip(clip_masks) for clip_masks in masks])
+        joined = torch.cat([self._encode_clip(clip_masks) for clip_masks in masks])  # [N * T, C', h / 2^k, w / 2^k]
         return self.per_frame(joined)
 
     def _encode_clip(self, masks: Tensor) -> Tensor:
@@ -43,9 +46,10 @@ class ConditionEncoder(nn.Module):
         num_instances, num_frames, height, width = masks.shape
         masks = masks.to(self.per_instance[0].weight.dtype)
         empty = masks.new_zeros(1, 1, height, width)
-        features = self.per_instance(torch.cat([empty, masks.reshape(-1, 1, height, width)]))
-        of_empty, of_instances = features[:1], features[1:].unflatten(0, (num_instances, num_frames))
-        return torch.cat([of_empty.expand(1, num_frames, *of_empty.shape[1:]), of_instances]).amax(dim=0)
+        features = self.per_instance(torch.cat([empty, masks.reshape(-1, 1, height, width)]))  # [1 + I * T, C', ., .]
+        of_empty = features[:1].expand(1, num_frames, *features.shape[1:])  # [1, T, C', ., .]
+        of_instances = features[1:].unflatten(0, (num_instances, num_frames))  # [I, T, C', ., .]
+        return torch.cat([of_empty, of_instances]).amax(dim=0)
 
 
 def paint_means(appearance: Tensor, masks: Tensor, *, of_other_frames: bool = False) -> Tensor:
@@ -60,22 +64,15 @@ def paint_means(appearance: Tensor, masks: Tensor, *, of_other_frames: bool = Fa
         [A, T, h, w], 0 outside of the instances, and where an instance is visible in no other frame.
     """
     masks = masks.to(appearance.dtype)
-    sums = torch.einsum("ithw,athw->ita", masks, appearance)
+    sums = torch.einsum("ithw,athw->ita", masks, appearance)  # [I, T, A]
     areas = masks.sum(dim=(2, 3))[..., None]  # [I, T, 1]
     if of_other_frames:
         sums, areas = (x.sum(dim=1, keepdim=True) - x for x in (sums, areas))
-    return torch.einsum("ita,ithw->athw", sums / areas.clamp(min=1), masks)
-
-
-# The affine injection of a conditional step: the condition alone sets a scale and a shift of every channel (g1).
-
-
-# |log scale| never exceeds this, so a step stretches or shrinks at most 7.4 times
-_LOG_SCALE_BOUND = 2.0
+    return torch.einsum("ita,ithw->athw", sums / areas.clamp(min=1), masks)  # [A, T, h, w]
 
 
 class AffineInjection(nn.Module):
-    """y = x * exp(s) + t with (s, t) = g1(c); s and t see nothing of x, so all channels can be changed at once.
+    """y = x * exp(s) + t with (s, t) = g1(c), (5.4); s and t see nothing of x, so all channels can change at once.
 
     Args:
         channels: C of x.

@@ -1,4 +1,4 @@
-"""From the appearance embedding to the flow's input: pooled, standardized, squashed, quantized and dequantized."""
+"""From the appearance embedding to the flow's input: pooled, standardized, squashed, dequantized (method.md §5)."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ class Standardization(NamedTuple):
 
     def __call__(self, values: Tensor) -> Tensor:
         """Values [N, A, ...] -> [N, A, ...]."""
-        return ((values.movedim(1, -1) - self.mean) @ self.matrix.t()).movedim(-1, 1)
+        centered = values.movedim(1, -1) - self.mean  # [N, ..., A]
+        return (centered @ self.matrix.t()).movedim(-1, 1)
 
 
 def fit_standardization(frames: Tensor, weights: Tensor | None = None, *, whitened: bool = False) -> Standardization:
-    """What gives the channels of [F, A, h, w] mean 0 and variance 1; the gradient passes through the statistics.
+    """The map that gives the channels of [F, A, h, w] mean 0 and variance 1; gradients pass through the statistics.
 
     Without it the likelihood is highest for a constant A: whatever shrinks A is rewarded, and within a few hundred
     iterations the flow's gradient took A to a twentieth of its spread. The likelihood of the standardized A does not
@@ -57,17 +58,17 @@ def fit_standardization(frames: Tensor, weights: Tensor | None = None, *, whiten
     """
     values = frames.movedim(1, 0).flatten(1)  # [A, P]
     share = torch.full_like(values[0], 1 / values.shape[1]) if weights is None else weights.flatten().to(values.dtype)
-    mean = values @ share
-    centered = values - mean[:, None]
+    mean = values @ share  # [A]
+    centered = values - mean[:, None]  # [A, P]
     if not whitened:
         return Standardization(mean, torch.diag(torch.rsqrt(centered.square() @ share + _SMALLEST_VARIANCE)))
-    covariance = (centered * share) @ centered.t()
+    covariance = (centered * share) @ centered.t()  # [A, A]
     covariance = covariance + _SMALLEST_VARIANCE * torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
     return Standardization(mean, torch.linalg.inv(torch.linalg.cholesky(covariance)))
 
 
 def dequantize_uniform(x: Tensor, *, num_bits: int, generator: torch.Generator | None = None) -> Tensor:
-    """Quantize x in (0, 1) to 2^num_bits values, spread each uniformly over its bin, and shift to [-0.5, 0.5).
+    """Quantize x in (0, 1) to 2^num_bits values, spread each uniformly over its bin, shift to [-0.5, 0.5): (5.1).
 
     The flow's density then bounds the probability of the discrete values from below, so it cannot grow without limit.
     The gradient passes straight through to x, as if nothing had been rounded.

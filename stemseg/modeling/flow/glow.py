@@ -1,4 +1,7 @@
-"""The whole multi-level flow: exact log-likelihood, exact inverse, sampling."""
+"""The flow (method.md §5) and what it is built from: levels of steps, and the Gaussian prior of each level's latent.
+
+Exact log-likelihood (5.5), exact inverse, sampling.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from stemseg.utils.errors import StemsegError
 
 
 class FlowOutput(NamedTuple):
-    """What the flow makes of x [N, C, h, w]; both maps have the first level's places, of 2x2 pixels of x each.
+    """Latents and likelihood of x [N, C, h, w]; both maps have the first level's places, of 2x2 pixels of x each.
 
     Attributes:
         log_p_map: [N, h/2, w/2] each place's term of the log-likelihood of the latents under their priors.
@@ -105,7 +108,8 @@ class Glow(nn.Module):
                 for maps, term in zip((log_p, logdet), terms, strict=True):
                     maps.append(_spread_over_places(term, num_halvings=len(maps)))
                 latents.append(latent)
-        return FlowOutput(torch.stack(log_p).sum(dim=0), torch.stack(logdet).sum(dim=0), latents)
+        log_p_map, logdet_map = (torch.stack(maps).sum(dim=0) for maps in (log_p, logdet))  # of [L, N, h/2, w/2]
+        return FlowOutput(log_p_map, logdet_map, latents)
 
     def inverse(self, latents: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
         """x [N, C, h, w] whose latents these are, given the same condition."""
@@ -173,10 +177,8 @@ class Glow(nn.Module):
 def _spread_over_places(terms: Tensor, *, num_halvings: int) -> Tensor:
     """Share each place's term among the 4^k finer places that it covers: [N, h, w] -> [N, h * 2^k, w * 2^k]."""
     factor = 2**num_halvings
-    return terms.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2) / factor**2
-
-
-# The steps and the levels that the flow is built from.
+    finer = terms.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)  # [N, h * 2^k, w * 2^k]
+    return finer / factor**2
 
 
 class FlowStep(nn.Module):
@@ -245,7 +247,7 @@ class FlowLevel(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x [N, C, 2h, 2w], condition [N, C', h, w] -> (rest for the next level, latent, log_p, logdet [N, h, w])."""
-        x = squeeze(x)
+        x = squeeze(x)  # [N, 4C, h, w]
         logdet = x.new_zeros(x[:, 0].shape)
         for step in self.flows:
             x, change = step(x, condition)
@@ -255,7 +257,7 @@ class FlowLevel(nn.Module):
 
     def inverse(self, rest: Tensor | None, latent: Tensor, condition: Tensor | None = None) -> Tensor:
         """The next level's inverse (None for the last level) and this level's latent -> x [N, C, 2h, 2w]."""
-        y = torch.cat([rest, latent], dim=1) if self.split else latent
+        y = torch.cat([rest, latent], dim=1) if self.split else latent  # [N, 4C, h, w]
         for step in reversed(self.flows):
             y = step.inverse(y, condition)
         return unsqueeze(y)
@@ -266,9 +268,6 @@ class FlowLevel(nn.Module):
 
     def _prior_context(self, rest: Tensor) -> Tensor:
         return rest if self.split else torch.zeros_like(rest)
-
-
-# The learned Gaussian prior over the latents of a level.
 
 
 class GaussianPrior(ZeroConv2d):

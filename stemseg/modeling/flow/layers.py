@@ -1,4 +1,12 @@
-"""The precision that the flow computes in."""
+"""The flow's invertible layers (method.md §5), and the convolution that ends each of its networks.
+
+- :class:`ActNorm`: a scale and a shift per channel that start from the statistics of the first batch.
+- :class:`InvertibleConv`, :class:`InvertibleConvLU`: a learned square matrix that mixes the channels of every pixel.
+- :class:`AdditiveCoupling`, :class:`AffineCoupling`: half of the channels is changed by what a network, g2, makes of
+  the other half and the condition.
+- :func:`squeeze`: every 2x2 block of pixels becomes one pixel of four times the channels; a reordering, so logdet is 0.
+- :class:`ZeroConv2d`: starts as zero, so that every network in the flow, and the flow itself, starts near the identity.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +20,19 @@ from torch import Tensor, nn
 
 from stemseg.utils.errors import StemsegError
 
+# a channel that varies less than this is taken for constant: stretching it to unit deviation would blow up later inputs
+_SMALLEST_DEVIATION = 1e-4
+# raw log scales below this count as this: 1 / sigmoid stays below 3,000 and the inverse finite in float32
+_LOWEST_RAW_SCALE = -10.0
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """x in float32, or as it is where it is float64: likelihoods need more than half precision."""
     return x if x.element_size() >= 4 else x.float()
 
 
-# Activation normalization: a scale and a shift per channel that start from the statistics of the first batch.
-
-
-# a channel that varies less than this is taken for constant: stretching it to unit deviation would blow up later inputs
-_SMALLEST_DEVIATION = 1e-4
-
-
 class ActNorm(nn.Module):
-    """y = scale * (x + loc), one scale and one loc per channel (Glow, "activation normalization").
+    """y = scale * (x + loc), one scale and one loc per channel (Glow, "activation normalization"), (5.2).
 
     The first forward pass in training mode sets both so that its output has mean 0 and deviation 1 per channel, over
     all processes together. A loaded state dict says by its buffer ``initialized`` whether that has happened already.
@@ -70,17 +76,14 @@ def _mean_over_processes(x: Tensor) -> Tensor:
     total = x.sum(dim=(0, 2, 3))
     count = total.new_full((1,), x.numel() / x.shape[1])
     if dist.is_available() and dist.is_initialized():
-        packed = torch.cat([total, count])  # items may be of different size in each process
+        packed = torch.cat([total, count])  # [C + 1]; items may be of different size in each process
         dist.all_reduce(packed)
         total, count = packed[:-1], packed[-1:]
-    return (total / count).view(1, -1, 1, 1)
-
-
-# Invertible 1x1 convolutions: a learned square matrix that mixes the channels of every pixel.
+    return (total / count).view(1, -1, 1, 1)  # [1, C, 1, 1]
 
 
 class _ChannelMixing(nn.Module, ABC):
-    """y = W x at every pixel; what W is made of is up to the subclass."""
+    """y = W x at every pixel, (5.2); what W is made of is up to the subclass."""
 
     @abstractmethod
     def matrix(self) -> Tensor:
@@ -92,11 +95,12 @@ class _ChannelMixing(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [N, C, h, w] -> (y [N, C, h, w], logdet [N, h, w])."""
-        return F.conv2d(x, self.matrix()[:, :, None, None]), self.log_abs_det().expand(x[:, 0].shape)
+        kernel = self.matrix()[:, :, None, None]  # [C, C, 1, 1]
+        return F.conv2d(x, kernel), self.log_abs_det().expand(x[:, 0].shape)
 
     def inverse(self, y: Tensor) -> Tensor:
         """y [N, C, h, w] -> x [N, C, h, w]."""
-        return F.conv2d(y, torch.linalg.inv(self.matrix())[:, :, None, None])
+        return F.conv2d(y, torch.linalg.inv(self.matrix())[:, :, None, None])  # kernel [C, C, 1, 1]
 
 
 class InvertibleConv(_ChannelMixing):
@@ -104,7 +108,7 @@ class InvertibleConv(_ChannelMixing):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(_random_rotation(channels)[:, :, None, None])
+        self.weight = nn.Parameter(_random_rotation(channels)[:, :, None, None])  # [C, C, 1, 1], as published
 
     def matrix(self) -> Tensor:
         return self.weight[:, :, 0, 0]
@@ -148,9 +152,6 @@ def _random_rotation(channels: int) -> Tensor:
     return torch.linalg.qr(torch.randn(channels, channels)).Q
 
 
-# A convolution that starts as zero: the last layer of every network in the flow, which so starts near the identity.
-
-
 class ZeroConv2d(nn.Module):
     """3x3 convolution with zero weights at first, times exp(3 * scale) per output channel.
 
@@ -168,13 +169,6 @@ class ZeroConv2d(nn.Module):
         """x [N, C, h, w] -> [N, C', h, w]."""
         padded = F.pad(x, (1, 1, 1, 1), value=1.0)
         return self.conv(padded) * torch.exp(3 * self.scale)
-
-
-# Coupling layers: half of the channels is changed by what a network (g2) makes of the other half and the condition.
-
-
-# raw log scales below this count as this: 1 / sigmoid stays below 3,000 and the inverse finite in float32
-_LOWEST_RAW_SCALE = -10.0
 
 
 def _coupling_net(in_channels: int, hidden_channels: int, out_channels: int) -> nn.Sequential:
@@ -209,11 +203,11 @@ class _Coupling(nn.Module):
         self.net = _coupling_net(half + condition_channels, hidden_channels, half * outputs_per_channel)
 
     def _network_output(self, a: Tensor, condition: Tensor | None) -> Tensor:
-        return self.net(a if condition is None else torch.cat([a, condition], dim=1))
+        return self.net(a if condition is None else torch.cat([a, condition], dim=1))  # of [N, C / 2 + C', h, w]
 
 
 class AdditiveCoupling(_Coupling):
-    """b' = b + g2(a, c). Volume preserving."""
+    """b' = b + g2(a, c), (5.3). Volume preserving."""
 
     def __init__(self, channels: int, *, hidden_channels: int = 512, condition_channels: int = 0) -> None:
         super().__init__(
@@ -222,8 +216,8 @@ class AdditiveCoupling(_Coupling):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N, h, w], zeros)."""
-        a, b = x.chunk(2, dim=1)
-        y = torch.cat([a, b + self._network_output(a, condition)], dim=1)
+        a, b = x.chunk(2, dim=1)  # [N, C / 2, h, w] twice
+        y = torch.cat([a, b + self._network_output(a, condition)], dim=1)  # [N, C, h, w]
         return y, x.new_zeros(x[:, 0].shape)
 
     def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -233,7 +227,10 @@ class AdditiveCoupling(_Coupling):
 
 
 class AffineCoupling(_Coupling):
-    """b' = (b + t) * sigmoid(r + 2) with (r, t) = g2(a, c). The scale lies between 3e-4 and 1, so nothing explodes."""
+    """b' = (b + t) * sigmoid(r + 2) with (r, t) = g2(a, c), (5.3).
+
+    The scale lies between 3e-4 and 1, so nothing explodes.
+    """
 
     def __init__(self, channels: int, *, hidden_channels: int = 512, condition_channels: int = 0) -> None:
         super().__init__(
@@ -242,7 +239,7 @@ class AffineCoupling(_Coupling):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x [N, C, h, w], condition [N, C', h, w] -> (y [N, C, h, w], logdet [N, h, w])."""
-        a, b = x.chunk(2, dim=1)
+        a, b = x.chunk(2, dim=1)  # [N, C / 2, h, w] twice
         log_scale, shift = self._log_scale_and_shift(a, condition)
         y = torch.cat([a, (b + shift) * log_scale.exp()], dim=1)
         return y, log_scale.sum(dim=1)
@@ -256,9 +253,6 @@ class AffineCoupling(_Coupling):
     def _log_scale_and_shift(self, a: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         raw_scale, shift = self._network_output(a, condition).chunk(2, dim=1)
         return F.logsigmoid(raw_scale.clamp(min=_LOWEST_RAW_SCALE) + 2), shift
-
-
-# Squeezing: every 2x2 block of pixels becomes one pixel of four times the channels. A reordering, so logdet is 0.
 
 
 def squeeze(x: Tensor) -> Tensor:

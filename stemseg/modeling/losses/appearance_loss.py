@@ -1,4 +1,4 @@
-"""The appearance flow's loss, and the numbers to watch beside it (method.md §5)."""
+"""The appearance flow's loss (method.md §5), and the spread of A, in which a collapse under it shows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AppearanceLossTerms(NamedTuple):
 
 
 def appearance_loss(flow: AppearanceFlow, appearance: Tensor, masks: Sequence[Tensor]) -> AppearanceLossTerms:
-    """How many bits A costs.
+    """The bits that A costs, and what to watch beside them.
 
     Args:
         flow: its density.
@@ -43,9 +43,6 @@ def appearance_loss(flow: AppearanceFlow, appearance: Tensor, masks: Sequence[Te
 def _mean(values: Tensor) -> Tensor:
     """Mean of [G]; without any item a zero that still depends on the outputs, for distributed training's sake."""
     return values.sum() / max(1, len(values))
-
-
-# How far the appearance embedding spreads: the numbers in which a collapse shows.
 
 
 class AppearanceSpread(NamedTuple):
@@ -67,7 +64,7 @@ class AppearanceSpread(NamedTuple):
 def appearance_spread(appearance: Tensor, masks: Sequence[Tensor]) -> AppearanceSpread:
     """Measure A [N, A, T, h, w] over the regions that the masks of each clip, N tensors [I, T, h, w], mark out."""
     variances = [_clip_variances(a.float(), m) for a, m in zip(appearance, masks, strict=True)]
-    between, within = torch.stack(variances).mean(dim=0).sqrt()
+    between, within = torch.stack(variances).mean(dim=0).sqrt()  # of [N, 2]
     return AppearanceSpread(between, within)
 
 
@@ -77,10 +74,10 @@ def _clip_variances(appearance: Tensor, masks: Tensor) -> Tensor:
     regions = torch.cat([masks > 0, background]).flatten(1).float()  # [G, P]
     sizes = regions.sum(dim=1, keepdim=True)
     weights = (sizes > 0) / (sizes > 0).sum()  # [G, 1]
-    values = appearance.flatten(1)
-    values = values - values.mean(dim=1, keepdim=True)  # [A, P]; keeps the difference of squares below exact
+    values = appearance.flatten(1)  # [A, P]
+    values = values - values.mean(dim=1, keepdim=True)  # keeps the difference of squares below exact
     means = regions @ values.t() / sizes.clamp(min=1)  # [G, A]
-    variances = regions @ values.square().t() / sizes.clamp(min=1) - means.square()
+    variances = regions @ values.square().t() / sizes.clamp(min=1) - means.square()  # [G, A]
     deviations = means - (weights * means).sum(dim=0)
     between, within = (weights * deviations.square()).sum(dim=0), (weights * variances).sum(dim=0)
     return torch.stack([between.mean(), within.mean().clamp(min=0)])

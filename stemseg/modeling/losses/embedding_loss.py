@@ -155,18 +155,18 @@ class EmbeddingCriterion(nn.Module):
     ) -> _ClipSums | None:
         """Maps [E | B | 1, T, h, w] of one clip and its targets -> sums over its instances; None without any."""
         embedding, raw_bandwidth, seediness = (x.flatten(1) for x in (embedding, raw_bandwidth, seediness))  # [., P]
-        masks = target.masks.flatten(1)
+        masks = target.masks.flatten(1)  # [instances, P]
         # an instance without a pixel at this scale has no center; the others keep their own masks
         masks = masks.index_select(0, masks.amax(dim=1).nonzero()[:, 0]).bool()  # [I, P]
         if masks.shape[0] == 0:
             return None
         weights = masks.float()
-        areas = weights.sum(dim=1)
-        mean_weights = weights.div_(areas[:, None])
+        areas = weights.sum(dim=1)  # [I]
+        mean_weights = weights.div_(areas[:, None])  # [I, P]
         distances = self._distances(embedding, raw_bandwidth, mean_weights)
         # of I * P probabilities only those of K pairs count in the hinge ...
         pairs = _find_pairs(distances.detach(), masks)
-        probabilities = gaussian_probability(distances.flatten().index_select(0, pairs.flat))
+        probabilities = gaussian_probability(distances.flatten().index_select(0, pairs.flat))  # [K]
         lovasz = lovasz_hinge_terms(2 * probabilities - 1, pairs.inside, pairs.instance, areas.long())
         # ... and in the other terms those of the pixels inside of each instance: [M], M = sum of the areas
         member = pairs.inside.nonzero()[:, 0]
@@ -186,7 +186,7 @@ class EmbeddingCriterion(nn.Module):
         """Squared distances to the mean embedding of each instance, by its mean bandwidth: [I, P]."""
         centers = mean_weights @ embedding.T  # [I, E]
         bandwidths = mean_weights @ bandwidth(raw_bandwidth).T  # [I, B]
-        free = self.free_dim_bandwidths.expand(len(centers), -1)
+        free = self.free_dim_bandwidths.expand(len(centers), -1)  # [I, n]
         return squared_distance(embedding, centers, torch.cat([bandwidths, free], dim=1))
 
 
@@ -209,7 +209,7 @@ def _find_pairs(distances: Tensor, masks: Tensor) -> _Pairs:
     smallest = torch.where(masks, distances, torch.inf).amin(dim=1).clamp(min=0)
     limit = -2 * torch.log(-torch.expm1(-0.5 * smallest))  # where p = 1 - (the largest p inside)
     near = distances <= limit.clamp(max=_NEGLIGIBLE_DISTANCE)[:, None]
-    flat = (near | masks).flatten().view(torch.uint8).nonzero()[:, 0]
+    flat = (near | masks).flatten().view(torch.uint8).nonzero()[:, 0]  # [K]
     instance = torch.div(flat, masks.shape[1], rounding_mode="floor")
     pixel = flat - instance * masks.shape[1]
     return _Pairs(flat, instance, pixel, inside=masks.flatten().index_select(0, flat))
@@ -217,7 +217,7 @@ def _find_pairs(distances: Tensor, masks: Tensor) -> _Pairs:
 
 def _background_seediness(seediness: Tensor, target: ClipTargets) -> Tensor:
     """Mean squared seediness [P] outside of all instances; ignored pixels count in the mean with 0."""
-    background = target.masks.amax(dim=0).flatten() == 0
+    background = target.masks.amax(dim=0).flatten() == 0  # [P]
     errors = seediness.square() * (background & (target.ignore_mask.flatten() == 0))
     return errors.sum() / background.sum().clamp(min=1)
 

@@ -37,12 +37,12 @@ def lovasz_hinge(logits: Tensor, labels: Tensor) -> Tensor:
     """
     inside = labels > 0
     mask_index = torch.arange(len(labels), device=labels.device).repeat_interleave(labels.shape[1])
-    terms = lovasz_hinge_terms(logits.flatten(), inside.flatten(), mask_index, inside.sum(dim=1))
+    terms = lovasz_hinge_terms(logits.flatten(), inside.flatten(), mask_index, inside.sum(dim=1))  # [I * P]
     return terms.view_as(labels).sum(dim=1)
 
 
 def lovasz_hinge_terms(logits: Tensor, inside: Tensor, mask_index: Tensor, areas: Tensor) -> Tensor:
-    """What each of K pairs of a mask and a pixel adds to the hinge of its mask.
+    """The addend of each of K pairs of a mask and a pixel to the hinge of its mask.
 
     Pairs may be left out where they can't matter: once every inside pixel of a mask is misclassified its loss can't
     grow, so outside pixels with a smaller error than all inside pixels add nothing.
@@ -63,7 +63,7 @@ def lovasz_hinge_terms(logits: Tensor, inside: Tensor, mask_index: Tensor, areas
 
 
 def _jaccard_steps(errors: Tensor, inside: Tensor, mask_index: Tensor, areas: Tensor) -> Tensor:
-    """How much the Jaccard loss of its mask grows when a pixel is misclassified too, after all with a larger error.
+    """The growth of a mask's Jaccard loss when a pixel is misclassified too, after all with a larger error.
 
     With c inside and r outside pixels misclassified so far, this one counted, of an area G, the loss is
     1 - (G - c) / (G + r). The differences are written out, so that nothing cancels. All are [K]; no error is below 0.

@@ -31,7 +31,7 @@ def semantic_losses(output: NetworkOutput, targets: Sequence[ClipTargets]) -> Se
         targets: N targets at the size of these maps.
     """
     classes = torch.stack([semantic_target(target) for target in targets])  # [N, T, h, w]
-    valid = torch.stack([target.ignore_mask for target in targets]) == 0
+    valid = torch.stack([target.ignore_mask for target in targets]) == 0  # [N, T, h, w]
     with torch.autocast(output.class_logits.device.type, enabled=False):
         pixel_losses = F.cross_entropy(output.class_logits.float(), classes, reduction="none")
         semantic = _mean_over_clips(pixel_losses, valid)
@@ -47,11 +47,11 @@ def semantic_target(target: ClipTargets) -> Tensor:
     """Category of each pixel's instance (the highest category where several overlap), 0 elsewhere: [T, h, w] int64."""
     if target.num_instances == 0:
         return torch.zeros_like(target.ignore_mask, dtype=torch.int64)
-    categories = target.category_ids.to(torch.int64)[:, None, None, None]
+    categories = target.category_ids.to(torch.int64)[:, None, None, None]  # [I, 1, 1, 1]
     return ((target.masks > 0) * categories).amax(dim=0)
 
 
 def _mean_over_clips(pixel_losses: Tensor, valid: Tensor) -> Tensor:
     """Mean over the valid pixels of each clip, then over clips: [N, T, h, w] twice -> scalar."""
-    sums = (pixel_losses * valid).flatten(1).sum(dim=1)
+    sums = (pixel_losses * valid).flatten(1).sum(dim=1)  # [N]
     return (sums / valid.flatten(1).sum(dim=1).clamp(min=1)).mean()
