@@ -88,7 +88,7 @@ def test_a_dataset_is_segmented_into_every_format(workspace: Path) -> None:
         assert {id_map.shape for id_map in id_maps} == {(60, 80)}
         pictures = sorted((output / "overlays" / name).iterdir())
         assert len(pictures) == length
-        capture = cv2.VideoCapture(str(output / "overlays" / f"{name}.mp4"))
+        capture = cv2.VideoCapture(str(output / "overlays" / f"{name}.webm"))
         assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == length
     assert not list(output.rglob("*.part*"))
 
