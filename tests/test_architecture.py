@@ -14,12 +14,13 @@ SOURCES = sorted((ROOT / "stemseg").rglob("*.py"))
 MAY_IMPORT = {
     "utils": set(),
     "structures": {"utils"},
-    "config": {"utils", "structures"},
-    "data": {"utils", "structures", "config"},
+    "datasets": {"utils", "structures"},
+    "config": {"utils", "structures", "datasets"},
+    "data": {"utils", "structures", "datasets", "config"},
     "modeling": {"utils", "structures", "config"},
-    "evaluation": {"utils", "structures"},
-    "inference": {"utils", "structures", "data", "modeling", "evaluation", "config"},
-    "training": {"utils", "structures", "data", "modeling", "evaluation", "inference", "config"},
+    "evaluation": {"utils", "structures", "datasets"},
+    "inference": {"utils", "structures", "datasets", "data", "modeling", "evaluation", "config"},
+    "training": {"utils", "structures", "datasets", "data", "modeling", "evaluation", "inference", "config"},
 }
 
 

@@ -17,10 +17,10 @@ import torch
 from scripts.benchmarks.timing import best_seconds
 from stemseg.data.annotated_frame import AnnotatedClip
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter, warp_frame
-from stemseg.data.catalog import OpenedStills, OpenedVideos
 from stemseg.data.categories import CategoryRule
 from stemseg.data.frame_sampling import FrameGap, frames_with_instances
 from stemseg.data.preprocessing import ImagePreprocessor, prepare_clip
+from stemseg.data.sources import OpenedStills, OpenedVideos
 from stemseg.data.still_clips import StillClips
 from stemseg.data.video_clips import VideoChanges, VideoClips
 from stemseg.evaluation.report import MetricTable

@@ -7,15 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stemseg.config.tree import Config
+from stemseg.datasets import COPY_PASTE, find_dataset, video_datasets
 from stemseg.structures.embedding_dims import parse_dim_mode
 from stemseg.utils.errors import ConfigError
 
 CLIP_LENGTHS = (2, 4, 8, 16, 24, 32)
-DATASETS = (
-    "coco", "pascal_voc", "mapillary", "davis", "youtube_vis", "youtube_vis_2021", "ovis", "kitti_mots", "custom",
-)  # fmt: skip
-COPY_PASTE = "copy_paste"  # in DATA.MIX: clips made of other datasets' scenes and objects
-TRAINING_MODES = ("davis", "youtube_vis", "youtube_vis_2021", "ovis", "kitti_mots", "custom")
 
 # keys whose default is null, with the type that a value must have
 _NULLABLE: dict[str, type] = {
@@ -44,7 +40,6 @@ _CHOICES: dict[str, tuple] = {
     "MODEL.OFFSET.DEQUANTISATION": ("uniform", "floor"),
     "MODEL.OFFSET.DOWN_SAMPLE": (0, 1, 2),
     "MODEL.OFFSET.N_BITS": tuple(range(1, 9)),
-    "TRAINING.MODE": TRAINING_MODES,
     "TRAINING.AMP": ("none", "bf16", "fp16"),
     "INFERENCE.AMP": ("none", "bf16", "fp16"),
     "TRAINING.OPTIMIZER": ("SGD", "Adam"),
@@ -77,12 +72,12 @@ LEGACY_KEYS: dict[str, Callable[[str, str], None]] = {
 
 
 def check_value(path: str, value: Any, default: Any, *, where: str) -> Any:
-    """Return ``value`` in the type that the default has.
+    """Return ``value`` in the type that the default has, and datasets by their ids.
 
     Raises:
-        ConfigError: where the type differs or the value is none of the key's choices.
+        ConfigError: where the type differs, the value is none of the key's choices, or a dataset is unknown.
     """
-    value = _check_type(path, value, default, where)
+    value = _by_canonical_name(path, _check_type(path, value, default, where), where)
     choices = _CHOICES.get(path)
     if choices is not None and value not in choices:
         raise ConfigError(f"{where}: '{path}' is {value!r}, expected one of {', '.join(map(str, choices))}")
@@ -113,6 +108,22 @@ def _check_type(path: str, value: Any, default: Any, where: str) -> Any:
     else:
         expected = {bool: "true or false", int: "a whole number", str: "a text"}[type(default)]
     raise ConfigError(f"{where}: '{path}' is {value!r} ({type(value).__name__}), expected {expected}")
+
+
+def _by_canonical_name(path: str, value: Any, where: str) -> Any:
+    """The value with its datasets by the ids of the registry, whichever alias names them."""
+    try:
+        if path == "TRAINING.MODE":
+            return find_dataset(value, video_datasets()).name
+        if path in ("DATA.MIX", "DATA.COPY_PASTE.SOURCES"):
+            others = (COPY_PASTE,) if path == "DATA.MIX" else ()
+            mix = {name if name in others else find_dataset(name).name: weight for name, weight in value.items()}
+            if len(mix) < len(value):
+                raise ConfigError(f"{', '.join(value)} name a dataset twice")
+            return mix
+    except ConfigError as error:
+        raise ConfigError(f"{where}: '{path}': {error}") from None
+    return value
 
 
 def _is_number(value: Any) -> bool:
@@ -197,9 +208,6 @@ def _check_training(cfg: Config, require: Callable[[bool, str], None]) -> None:
         f"'TRAINING.BATCH_SIZE' ({training.BATCH_SIZE}) must be a multiple of 'TRAINING.MAX_SAMPLES_PER_GPU' "
         f"({training.MAX_SAMPLES_PER_GPU})",
     )
-    known = (*DATASETS, COPY_PASTE)
-    unknown = sorted(set(mix) - set(known))
-    require(not unknown, f"'DATA.MIX' names {', '.join(unknown)}; known datasets: {', '.join(known)}")
     require(
         bool(mix) and all(weight >= 0 for weight in mix.values()) and sum(mix.values()) > 0,
         f"'DATA.MIX' is {dict(mix)}: expected at least one dataset with a weight above 0 and none below 0",
@@ -222,8 +230,6 @@ def _check_training(cfg: Config, require: Callable[[bool, str], None]) -> None:
 
 def _check_copy_paste(section: Config, require: Callable[[bool, str], None]) -> None:
     sources = section.SOURCES
-    unknown = sorted(set(sources) - set(DATASETS))
-    require(not unknown, f"'DATA.COPY_PASTE.SOURCES' names {', '.join(unknown)}; known datasets: {', '.join(DATASETS)}")
     require(
         all(weight >= 0 for weight in sources.values()) and sum(sources.values()) > 0,
         f"'DATA.COPY_PASTE.SOURCES' is {dict(sources)}: expected at least one dataset with a weight above 0 and none "

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from stemseg.config import Config
+from stemseg.datasets import CUSTOM, find_dataset
 from stemseg.utils.errors import ConfigError, DataError
 
 _MAPS_DIR = Path(__file__).resolve().parent / "category_maps"
@@ -65,7 +66,7 @@ class CategorySpace:
         name: the mode it belongs to.
         names: category names by id, from 1.
         synonyms: other spellings of those names.
-        sources: for each dataset that has a map of its own, that map as it stands in the YAML file.
+        sources: for each dataset that has a map of its own, that map as it stands in the YAML file; "*": for the rest.
     """
 
     name: str
@@ -77,16 +78,17 @@ class CategorySpace:
         """How the categories of a dataset map into this space.
 
         Args:
-            dataset: its name in the catalog.
+            dataset: its id in the registry.
             labels: category names by id, as its annotation file gives them.
             source: that file, for error messages.
 
         Raises:
             DataError: where the file's names don't fit the map.
         """
-        if dataset in self.sources:
-            return self._mapped_rule(self.sources[dataset], labels, f"{source} ('{dataset}' in mode '{self.name}')")
-        if self.name == "custom" and dataset != "custom":
+        entry = self.sources.get(dataset, self.sources.get(_ANY))
+        if entry is not None:
+            return self._mapped_rule(entry, labels, f"{source} ('{dataset}' in mode '{self.name}')")
+        if self.name == CUSTOM and dataset != CUSTOM:
             targets = self._shared_categories(labels, source)
         else:
             targets = self._own_categories(dataset, labels, source)
@@ -121,7 +123,7 @@ class CategorySpace:
 
     def _own_categories(self, dataset: str, labels: Mapping[int, str], source: Path) -> dict[int, int]:
         """The map of a dataset in its own space: the same names, and unless it is a custom one also the same ids."""
-        ids, by_name_only = self._ids(), dataset == "custom"
+        ids, by_name_only = self._ids(), dataset == CUSTOM
         targets = {i: ids.get(self._spelling(name, ids)) for i, name in labels.items()}
         for i, target in targets.items():
             if target is None or (target != i and not by_name_only):
@@ -157,12 +159,12 @@ class CategorySpace:
 
 
 def load_category_space(mode: str) -> CategorySpace:
-    """The categories of a training mode that has a file in ``category_maps/``.
+    """The categories of a training mode whose entry in the registry names a file of ``category_maps/``.
 
     Raises:
         ConfigError: where there is none.
     """
-    path = _MAPS_DIR / f"{mode}.yaml"
+    path = _MAPS_DIR / f"{find_dataset(mode).category_map}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in _MAPS_DIR.glob("*.yaml")))
         raise ConfigError(f"mode '{mode}' has no category map {path}; there are maps for: {names}")
@@ -180,7 +182,7 @@ def build_category_space(cfg: Config, custom_labels: Mapping[int, str] | None) -
         ConfigError: where ``INPUT.NUM_CLASSES`` is not the number of categories + 1.
     """
     mode = _CLASS_AGNOSTIC if cfg.INPUT.NUM_CLASSES == 2 else cfg.TRAINING.MODE
-    space = _custom_space(custom_labels) if mode == "custom" else load_category_space(mode)
+    space = _custom_space(custom_labels) if mode == CUSTOM else load_category_space(mode)
     if len(space.names) + 1 != cfg.INPUT.NUM_CLASSES:
         raise ConfigError(
             f"'INPUT.NUM_CLASSES' is {cfg.INPUT.NUM_CLASSES}, but 'TRAINING.MODE' '{cfg.TRAINING.MODE}' has "
@@ -197,7 +199,7 @@ def _custom_space(labels: Mapping[int, str] | None) -> CategorySpace:
         raise ConfigError(
             f"the category ids of DATA.CUSTOM.TRAIN_JSON are {sorted(labels)}, expected 1 to {len(labels)} without gaps"
         )
-    return CategorySpace("custom", dict(labels))
+    return CategorySpace(CUSTOM, dict(labels))
 
 
 def _normal(name: str) -> str:

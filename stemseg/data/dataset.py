@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from stemseg.config import Config
-from stemseg.config.schema import COPY_PASTE
 from stemseg.data.annotated_frame import AnnotatedClip, ClipSource
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter
-from stemseg.data.catalog import OpenedStills, OpenedVideos, open_training_set
 from stemseg.data.categories import CategorySpace, build_category_space
 from stemseg.data.copy_paste import CopyPasteClips, build_copy_paste
 from stemseg.data.frame_sampling import FrameGap, frames_with_instances, split_at_empty_stretches
 from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, prepare_clip
+from stemseg.data.sources import OpenedStills, OpenedVideos, open_training_set
 from stemseg.data.still_clips import StillClips
 from stemseg.data.video_clips import VideoChanges, VideoClips
+from stemseg.datasets import COPY_PASTE, CUSTOM, find_dataset
 from stemseg.structures.clip import Clip
 
 _SAMPLE = 0  # keeps the samples' generators apart from those of the schedule
@@ -122,16 +123,12 @@ def _epoch_order(length: int, seed: int, dataset: int, epoch: int) -> np.ndarray
 # From a configuration to its training set.
 
 
-_STILL_RANGES = {
-    "coco": AugmentationRange(perspective=0.08, translation=0.1, rotation=12),
-    "mapillary": AugmentationRange(perspective=0.08, translation=0.1, rotation=10, blur_probability=0.0),
-}
-_OTHER_STILL_RANGE = AugmentationRange(perspective=0.08, translation=0.1, rotation=10)
+# where the registry does not say otherwise
+_STILL_RANGE = AugmentationRange(perspective=0.08, translation=0.1, rotation=10)
 _VIDEO_RANGE = AugmentationRange(perspective=0.02, translation=0.02, rotation=2, brightness=20, blur_kernels=(5, 7))
 _CALM_RANGE = AugmentationRange(
     perspective=0.02, translation=0.015, rotation=3, brightness=5, hue=0, saturation=0, blur_probability=0.0
 )
-_CONFIG_SECTIONS = {"youtube_vis_2021": "YOUTUBE_VIS"}  # of the video datasets that share another one's
 
 
 def build_training_dataset(cfg: Config) -> ClipDataset:
@@ -143,7 +140,7 @@ def build_training_dataset(cfg: Config) -> ClipDataset:
     """
     weights = {name: weight for name, weight in cfg.DATA.MIX.items() if weight > 0}
     opened = {name: open_training_set(name, cfg) for name in _dataset_names(cfg)}
-    custom_labels = opened["custom"].annotations.category_labels if "custom" in opened else None
+    custom_labels = opened[CUSTOM].annotations.category_labels if CUSTOM in opened else None
     space = build_category_space(cfg, custom_labels)
     sources = [
         _build_copy_paste(opened, space, cfg) if name == COPY_PASTE else _build_source(name, opened[name], space, cfg)
@@ -156,8 +153,8 @@ def build_training_dataset(cfg: Config) -> ClipDataset:
 
 def training_category_names(cfg: Config) -> Mapping[int, str]:
     """Name of each training category id, for pictures and result files; reads DATA.CUSTOM's file where it decides."""
-    needs_custom = cfg.TRAINING.MODE == "custom" and cfg.INPUT.NUM_CLASSES > 2
-    labels = open_training_set("custom", cfg).annotations.category_labels if needs_custom else None
+    needs_custom = cfg.TRAINING.MODE == CUSTOM and cfg.INPUT.NUM_CLASSES > 2
+    labels = open_training_set(CUSTOM, cfg).annotations.category_labels if needs_custom else None
     return build_category_space(cfg, labels).names
 
 
@@ -181,23 +178,25 @@ def _build_source(
     name: str, data: OpenedVideos | OpenedStills, space: CategorySpace, cfg: Config, *, for_pasting: bool = False
 ) -> ClipSource:
     """A dataset as a source of clips; ``for_pasting``: less moved, not duplicated."""
+    entry = find_dataset(name)
     rule = space.rule(name, data.annotations.category_labels, data.annotations.source)
     if isinstance(data, OpenedStills):
-        augmenter = FrameAugmenter(_CALM_RANGE if for_pasting else _STILL_RANGES.get(name, _OTHER_STILL_RANGE))
+        augmenter = FrameAugmenter(_CALM_RANGE if for_pasting else replace(_STILL_RANGE, **entry.augmentation))
         return StillClips(name=name, stills=data, rule=rule, num_frames=cfg.INPUT.NUM_FRAMES, augmenter=augmenter)
-    section = cfg.DATA[_CONFIG_SECTIONS.get(name, name.upper())]
+    section = cfg.DATA[entry.section]
+    moves = section.AUGMENT and not for_pasting
     return VideoClips(
         name=name,
         videos=data,
         rule=rule,
         num_frames=cfg.INPUT.NUM_FRAMES,
         gap=FrameGap(section.FRAME_GAP_LOWER, section.FRAME_GAP_UPPER),
-        split=split_at_empty_stretches if name == "kitti_mots" else frames_with_instances,
+        split=split_at_empty_stretches if entry.split_at_empty_stretches else frames_with_instances,
         changes=VideoChanges(
             horizontal_flip=section.HORIZONTAL_FLIP,
             time_reversal=section.TIME_REVERSAL,
             single_instance_duplication=section.SINGLE_INSTANCE_DUPLICATION and not for_pasting,
             ignore_background=section.IGNORE_BACKGROUND,
-            augmenter=FrameAugmenter(_VIDEO_RANGE) if section.AUGMENT and not for_pasting else None,
+            augmenter=FrameAugmenter(replace(_VIDEO_RANGE, **entry.augmentation)) if moves else None,
         ),
     )

@@ -6,9 +6,9 @@ import numpy as np
 
 from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
 from stemseg.data.augmentation import FrameAugmenter
-from stemseg.data.catalog import OpenedStills
 from stemseg.data.categories import CategoryRule
 from stemseg.data.images import decode_mask, read_image
+from stemseg.data.sources import OpenedStills
 from stemseg.structures.annotations import StillImage
 from stemseg.structures.rle import rle_area
 from stemseg.utils.errors import DataError

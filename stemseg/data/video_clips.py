@@ -10,10 +10,10 @@ import numpy as np
 
 from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
 from stemseg.data.augmentation import FrameAugmenter
-from stemseg.data.catalog import OpenedVideos
 from stemseg.data.categories import CategoryRule
 from stemseg.data.frame_sampling import FrameGap, Segment, SegmentSampler, sample_frames
 from stemseg.data.images import decode_mask, mask_box, read_image
+from stemseg.data.sources import OpenedVideos
 from stemseg.structures.annotations import VideoSequence
 from stemseg.structures.rle import rle_area
 from stemseg.utils.errors import DataError

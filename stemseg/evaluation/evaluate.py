@@ -1,4 +1,4 @@
-"""Evaluate a result folder as inference wrote it: what ``scripts/evaluate.py`` and inference's ``--evaluate`` do."""
+"""Evaluate a result folder as inference wrote it: what ``stemseg-evaluate`` and inference's ``--evaluate`` do."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class RunOptions:
 
 
 def run_evaluation(kind: str, options: RunOptions) -> Evaluation:
-    """Evaluate results of one kind of :data:`RUNS`: "davis", "youtube_vis" (also OVIS and custom data), "kitti_mots".
+    """Evaluate results by one of :data:`EVALUATORS`: "davis", "youtube_vis" (also OVIS and custom data), "kitti_mots".
 
     Raises:
         DataError: naming what is missing, unknown or does not fit, and what to do.
     """
-    return RUNS[kind](options)
+    return EVALUATORS[kind](options)
 
 
 def run_youtube_vis(options: RunOptions) -> Evaluation:
@@ -92,7 +92,7 @@ def run_kitti_mots(options: RunOptions) -> Evaluation:
     return Evaluation(report, mots_charts(report), lambda count: worst_mots_tracks(pairs, count))
 
 
-RUNS: dict[str, Callable[[RunOptions], Evaluation]] = {
+EVALUATORS: dict[str, Callable[[RunOptions], Evaluation]] = {
     "davis": run_davis,
     "youtube_vis": run_youtube_vis,
     "kitti_mots": run_kitti_mots,

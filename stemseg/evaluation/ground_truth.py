@@ -76,7 +76,7 @@ def unannotated_error(source: Path, what: str) -> DataError:
         "the public YouTube-VIS and OVIS validation sets and of DAVIS test-dev are kept by the organizers: upload the "
         "results.zip that inference wrote to the evaluation server that the dataset's page links (YouTube-VIS: "
         "https://youtube-vos.org/dataset/vis, OVIS: https://songbai.site/ovis, DAVIS: https://davischallenge.org). To "
-        "measure locally, hold out a part of the training set: scripts/prepare_dataset.py with --split makes one"
+        "measure locally, hold out a part of the training set: stemseg-prepare with --split makes one"
     )
 
 

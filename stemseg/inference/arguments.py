@@ -9,7 +9,9 @@ from typing import Any
 
 from stemseg.config import Config, load_config
 from stemseg.data.preprocessing import build_preprocessor
-from stemseg.inference.inputs import DATASETS, data_section
+from stemseg.datasets import DATASETS, find_dataset, spellings, video_datasets
+from stemseg.inference.inputs import data_section
+from stemseg.utils.arguments import CommandParser, checked, count
 from stemseg.utils.errors import ConfigError
 
 _DESCRIPTION = """Segment and track every object of a dataset's sequences, or of a video of your own. An interrupted run
@@ -18,21 +20,27 @@ goes on with the same command. Several processes: torchrun --nproc_per_node K st
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; ``arguments`` None takes the process's own."""
-    parser = argparse.ArgumentParser(description=_DESCRIPTION, allow_abbrev=False)
+    parser = CommandParser(description=_DESCRIPTION)
     add = parser.add_argument
     add("checkpoint", type=Path, help="weights: a training checkpoint, or a plain state dict")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--dataset", "-d", choices=tuple(DATASETS), help="segment this dataset's sequences")
+    what.add_argument(
+        "--dataset",
+        "-d",
+        type=checked(lambda name: find_dataset(name, video_datasets()).name),
+        metavar="NAME",
+        help=f"segment this dataset's sequences: {', '.join(spellings(DATASETS[name]) for name in video_datasets())}",
+    )
     what.add_argument("--input", type=Path, metavar="PATH", help="segment a video file, or a folder of images")
     add("--output_dir", "-o", type=Path, help="default: inference/ beside the checkpoint")
     add("--split", default="val", help="split of the dataset (default: val)")
     add("--seqs", nargs="+", default=[], metavar="ID", help="segment only these sequences")
-    add("--max_tracks", type=_count, metavar="N", help="tracks kept of each video, longest-lived first")
-    add("--frame_overlap", "-fo", type=_count, metavar="N", help="frames that consecutive clips share")
+    add("--max_tracks", type=count, metavar="N", help="tracks kept of each video, longest-lived first")
+    add("--frame_overlap", "-fo", type=count, metavar="N", help="frames that consecutive clips share")
     add("--seediness_thresh", "-st", type=float, metavar="P", help="without a semantic head: foreground is above this")
     add("--min_seediness_prob", "-msp", type=float, metavar="P", help="no instance starts at a seediness below this")
-    add("--min_dim", type=_count, metavar="PIXELS", help="shorter side of the network's input; alone it keeps the ...")
-    add("--max_dim", type=_count, metavar="PIXELS", help="... configured ratio to the longer side, and vice versa")
+    add("--min_dim", type=count, metavar="PIXELS", help="shorter side of the network's input; alone it keeps the ...")
+    add("--max_dim", type=count, metavar="PIXELS", help="... configured ratio to the longer side, and vice versa")
     add("--resize_embeddings", action="store_true", help="cluster at the network's input size: slower, finer masks")
     add("--save_vis", action="store_true", help="also write overlays: a picture per frame and a video per sequence")
     add("--evaluate", action="store_true", help="then measure the results with the dataset's official metrics")
@@ -42,7 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
     add("--clustering_device", metavar="DEVICE", help="cluster there instead, to spare the GPU's memory")
     add("--amp", choices=("none", "bf16", "fp16"), help="mixed precision")
-    add("--num_cpu_workers", type=_count, default=4, metavar="N", help="threads that read frames ahead (default: 4)")
+    add("--num_cpu_workers", type=count, default=4, metavar="N", help="threads that read frames ahead (default: 4)")
     options = parser.parse_args(arguments)
     if options.evaluate and options.dataset is None:
         parser.error("--evaluate needs annotations: give --dataset (custom for a dataset of your own), not --input")
@@ -97,8 +105,8 @@ def _config_source(options: argparse.Namespace) -> str | Path:
         return options.cfg
     if beside.is_file():
         return beside
-    if options.dataset is not None and DATASETS[options.dataset].config is not None:
-        return DATASETS[options.dataset].config
+    if options.dataset is not None and (published := find_dataset(options.dataset).config) is not None:
+        return published
     raise ConfigError(
         f"there is no config.yaml beside {options.checkpoint}, so the network's configuration is unknown; give the one "
         "that it was trained with, for example --cfg youtube_vis"
@@ -110,10 +118,3 @@ def _input_size(options: argparse.Namespace, cfg: Config) -> dict[str, int]:
         return {}
     preprocessor = build_preprocessor(cfg, min_dim=options.min_dim, max_dim=options.max_dim)
     return {"INPUT.MIN_DIM": preprocessor.min_dim, "INPUT.MAX_DIM": preprocessor.max_dim}
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative, expected 0 or more")
-    return value

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stemseg.config import Config
-from stemseg.data.catalog import open_videos
 from stemseg.data.categories import load_category_space
+from stemseg.data.sources import open_videos
+from stemseg.datasets import find_dataset
 from stemseg.inference.frame_sources import FrameSource, open_path, open_sequence
-from stemseg.inference.video_segmenter import DATA_SECTIONS
 from stemseg.inference.writers.davis import MAX_TRACKS, DavisWriter
 from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
 from stemseg.inference.writers.writer import ResultWriter
@@ -21,31 +21,6 @@ from stemseg.utils.text import shorten_list
 _SHOWN_NAMES = 20
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A value of ``--dataset``.
-
-    Attributes:
-        catalog_name: its name in data/catalog.py.
-        section: its section of DATA.
-        config: configuration of a checkpoint that has no config.yaml beside it; None where there is no published one.
-        formats: names of the formats that results are written in.
-    """
-
-    catalog_name: str
-    section: str
-    config: str | None
-    formats: tuple[str, ...]
-
-
-DATASETS = {
-    "davis": Dataset("davis", "DAVIS", "davis_2", ("davis",)),
-    "ytvis": Dataset("youtube_vis", "YOUTUBE_VIS", "youtube_vis", ("youtube_vis",)),
-    "ytvis21": Dataset("youtube_vis_2021", "YOUTUBE_VIS", "youtube_vis", ("youtube_vis",)),
-    "ovis": Dataset("ovis", "OVIS", "ovis_hevis", ("youtube_vis",)),
-    "kittimots": Dataset("kitti_mots", "KITTI_MOTS", "kitti_mots_2", ("kitti_mots",)),
-    "custom": Dataset("custom", "CUSTOM", None, ("davis", "youtube_vis")),
-}
 OWN_VIDEO_FORMATS = ("davis", "youtube_vis")
 
 
@@ -73,7 +48,7 @@ def open_dataset(name: str, split: str, cfg: Config, wanted: Sequence[str] = ())
         ConfigError: where a wanted sequence does not exist.
         DataError: where the dataset is not there.
     """
-    annotations, image_dir = open_videos(DATASETS[name].catalog_name, split, cfg)
+    annotations, image_dir = open_videos(name, split, cfg)
     sequences = annotations.sequences
     if wanted:
         ids = {str(sequence.id) for sequence in sequences}
@@ -98,7 +73,7 @@ def open_own_video(path: Path, cfg: Config) -> InputVideos:
 
 def data_section(dataset: str | None, cfg: Config) -> str:
     """The section of DATA that holds the rules for a dataset, or for a user's own video (None)."""
-    return DATA_SECTIONS[cfg.TRAINING.MODE] if dataset is None else DATASETS[dataset].section
+    return find_dataset(cfg.TRAINING.MODE if dataset is None else dataset).section
 
 
 def build_writers(cfg: Config, dataset: str | None, output_dir: Path) -> list[ResultWriter]:
@@ -107,7 +82,7 @@ def build_writers(cfg: Config, dataset: str | None, output_dir: Path) -> list[Re
     Raises:
         ConfigError: where a format can't hold as many tracks as the configuration keeps.
     """
-    formats = OWN_VIDEO_FORMATS if dataset is None else DATASETS[dataset].formats
+    formats = OWN_VIDEO_FORMATS if dataset is None else find_dataset(dataset).formats
     section = data_section(dataset, cfg)
     if "davis" in formats and cfg.DATA[section].MAX_INFERENCE_TRACKS > MAX_TRACKS:
         raise ConfigError(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from stemseg.datasets import find_dataset
 from stemseg.evaluation.evaluate import RunOptions, run_evaluation
 from stemseg.evaluation.ground_truth import unannotated_error
 from stemseg.evaluation.report import console_text, write_evaluation
 from stemseg.inference.frame_sources import FrameSource
-from stemseg.inference.inputs import DATASETS, InputVideos
+from stemseg.inference.inputs import InputVideos
 from stemseg.inference.overlays import OverlayWriter
 from stemseg.inference.result_folder import ResultFolder
 from stemseg.inference.video_segmenter import VideoSegmenter
@@ -131,19 +132,19 @@ def measure_results(dataset: str, videos: InputVideos, output_dir: Path, *, clas
     """Log the dataset's official metrics and write them to ``output_dir/evaluation``.
 
     Args:
-        dataset: a value of ``--dataset``; where its results have several formats, each has its metrics.
+        dataset: its name; where its results have several formats, each has its metrics.
         class_agnostic: AP without regard to classes, for a model that has none.
     """
-    formats = DATASETS[dataset].formats
-    for kind in formats:
+    entry = find_dataset(dataset)
+    for kind in entry.formats:
         options = RunOptions(
             results=output_dir,
             ground_truth=Path(videos.origin),
             sequences={str(source.sequence_id): None for source in videos.sources},
             class_agnostic=class_agnostic,
-            all_objects=dataset == "custom",  # the rule that only the first frame's objects count is DAVIS' own
+            all_objects=entry.evaluator != "davis",  # that only the first frame's objects count is DAVIS' own rule
         )
         evaluation = run_evaluation(kind, options)
-        folder = output_dir / "evaluation" / (kind if len(formats) > 1 else "")
+        folder = output_dir / "evaluation" / (kind if len(entry.formats) > 1 else "")
         write_evaluation(evaluation, folder)
         _logger.info("%s metrics, also in %s:\n%s", kind, folder, console_text(evaluation.report))

@@ -10,18 +10,13 @@ from torch import Tensor
 
 from stemseg.config import Config
 from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, pad_to_multiple
+from stemseg.datasets import find_dataset
 from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.inference.online_engine import InferenceEngine, build_engine, label_stride
 from stemseg.inference.tracks import collect_tracks
 from stemseg.modeling.network import Network
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.timing import Stopwatch
-
-# section of DATA that belongs to a model trained in each mode
-DATA_SECTIONS = {
-    "davis": "DAVIS", "youtube_vis": "YOUTUBE_VIS", "youtube_vis_2021": "YOUTUBE_VIS", "ovis": "OVIS",
-    "kitti_mots": "KITTI_MOTS", "custom": "CUSTOM",
-}  # fmt: skip
 
 
 class VideoSegmenter:
@@ -113,7 +108,7 @@ def build_segmenter(
     """
     network.to(device).eval()
     stopwatch = stopwatch or Stopwatch(device)
-    rules = cfg.DATA[section or DATA_SECTIONS[cfg.TRAINING.MODE]]
+    rules = cfg.DATA[section or find_dataset(cfg.TRAINING.MODE).section]
 
     def new_engine() -> InferenceEngine:
         return build_engine(

@@ -175,7 +175,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
-            f"annotation file {path} does not exist; scripts/prepare_dataset.py makes it from the official download"
+            f"annotation file {path} does not exist; stemseg-prepare makes it from the official download"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"annotation file {path} is not valid JSON: {error}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from stemseg.config import Config
+from stemseg.utils.arguments import CommandParser, count
 from stemseg.utils.errors import ConfigError
 
 _DESCRIPTION = """Train a network. A run that was interrupted, in whatever way, goes on with the same command.
@@ -19,9 +20,7 @@ Several processes: torchrun --nproc_per_node K stemseg/training/main.py ..."""
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; ``arguments`` None takes the process's own."""
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=_DESCRIPTION, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add(
         "--model_dir",
@@ -40,21 +39,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="store_true",
         help="train on all visible GPUs, as torchrun with a process for each would",
     )
-    add("--display_interval", type=_count, default=5, metavar="N", help="iterations between lines on the console")
-    add("--summary_interval", type=_count, default=10, metavar="N", help="iterations between scalars in TensorBoard")
-    add("--picture_interval", type=_count, default=500, metavar="N", help="iterations between pictures in TensorBoard")
-    add("--save_interval", type=_count, default=10000, metavar="N", help="iterations between checkpoints")
+    add("--display_interval", type=count, default=5, metavar="N", help="iterations between lines on the console")
+    add("--summary_interval", type=count, default=10, metavar="N", help="iterations between scalars in TensorBoard")
+    add("--picture_interval", type=count, default=500, metavar="N", help="iterations between pictures in TensorBoard")
+    add("--save_interval", type=count, default=10000, metavar="N", help="iterations between checkpoints")
     add(
         "--eval_interval",
-        type=_count,
+        type=count,
         default=0,
         metavar="N",
         help="iterations between evaluations on the validation split, whose best checkpoint is kept; 0: never",
     )
-    add("--ckpts_to_keep", type=_count, default=5, metavar="N", help="newest checkpoints that are kept; 0 keeps all")
-    add(
-        "--num_cpu_workers", type=_count, default=8, metavar="N", help="data-loading processes of each training process"
-    )
+    add("--ckpts_to_keep", type=count, default=5, metavar="N", help="newest checkpoints that are kept; 0 keeps all")
+    add("--num_cpu_workers", type=count, default=8, metavar="N", help="data-loading processes of each training process")
     add("--log_level", default="info", choices=("debug", "info", "warning", "error"), help="what the console shows")
     return parser.parse_args(arguments)
 
@@ -78,9 +75,9 @@ def launch_on_all_gpus(options: argparse.Namespace, cfg: Config) -> None:
         return
     micro_batches = cfg.TRAINING.BATCH_SIZE // cfg.TRAINING.MAX_SAMPLES_PER_GPU
     # a batch must be shared evenly
-    count = max((k for k in range(1, torch.cuda.device_count() + 1) if micro_batches % k == 0), default=1)
-    if count > 1:
-        command = torchrun_command(count, sys.argv)
+    processes = max((k for k in range(1, torch.cuda.device_count() + 1) if micro_batches % k == 0), default=1)
+    if processes > 1:
+        command = torchrun_command(processes, sys.argv)
         os.execv(command[0], command)
 
 
@@ -88,10 +85,3 @@ def torchrun_command(num_processes: int, argv: Sequence[str]) -> list[str]:
     """The command that runs a script, ``argv[0]``, with its arguments in several processes on this machine."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return [*launcher, f"--nproc_per_node={num_processes}", *argv]
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative, expected 0 or more")
-    return value

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from stemseg.config import Config
-from stemseg.data.catalog import open_videos
+from stemseg.data.sources import open_videos
+from stemseg.datasets import find_dataset
 from stemseg.evaluation.ground_truth import unannotated_error
 from stemseg.evaluation.video_tracks import evaluate_mots_tracks, evaluate_video_tracks
 from stemseg.inference.clip_schedule import ClipSchedule
 from stemseg.inference.frame_sources import FrameSource, open_sequence
-from stemseg.inference.video_segmenter import DATA_SECTIONS, segment_video
+from stemseg.inference.video_segmenter import segment_video
 from stemseg.modeling.network import Network
 from stemseg.structures.annotations import VideoAnnotations
 from stemseg.structures.tracks import VideoTracks
@@ -24,8 +25,6 @@ from stemseg.utils.distributed import ProcessInfo
 
 _logger = logging.getLogger(__name__)
 TAG = "validation"
-# the figure that the best checkpoint is chosen by, for each TRAINING.MODE that is not measured by AP
-_BEST_MEASURES = {"davis": "J&F-Mean", "kitti_mots": "mean sMOTSA"}
 
 Measure = Callable[[Sequence[VideoTracks]], Mapping[str, float]]
 
@@ -79,7 +78,7 @@ def build_validator(cfg: Config, process: ProcessInfo, device: torch.device) -> 
         DataError: where the split is missing or has no public annotations.
         ConfigError: where the overlap of inference's clips is impossible; now, not after the first iterations.
     """
-    ClipSchedule(cfg.INPUT.NUM_FRAMES, cfg.DATA[DATA_SECTIONS[cfg.TRAINING.MODE]].INFERENCE_FRAME_OVERLAP)
+    ClipSchedule(cfg.INPUT.NUM_FRAMES, cfg.DATA[find_dataset(cfg.TRAINING.MODE).section].INFERENCE_FRAME_OVERLAP)
     annotations, image_dir = open_videos(cfg.TRAINING.MODE, "val", cfg)
     if not annotations.is_annotated:
         raise unannotated_error(annotations.source, "the file")
@@ -93,11 +92,11 @@ def build_validator(cfg: Config, process: ProcessInfo, device: torch.device) -> 
 
 def best_measure(cfg: Config) -> str:
     """The tag of the figure by which ``best.pth`` is chosen: AP, for DAVIS J&F, for KITTI-MOTS the mean sMOTSA."""
-    return f"{TAG}/{_BEST_MEASURES.get(cfg.TRAINING.MODE, 'AP')}"
+    return f"{TAG}/{find_dataset(cfg.TRAINING.MODE).best_measure}"
 
 
 def _measure_for(cfg: Config, annotations: VideoAnnotations) -> Measure:
-    if cfg.TRAINING.MODE == "kitti_mots":
+    if find_dataset(cfg.TRAINING.MODE).evaluator == "kitti_mots":
         return lambda results: evaluate_mots_tracks(results, annotations).scalars()
     agnostic = cfg.INPUT.NUM_CLASSES == 2
     return lambda results: evaluate_video_tracks(results, annotations, class_agnostic=agnostic).scalars()

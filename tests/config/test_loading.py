@@ -67,7 +67,7 @@ def test_overrides_win_and_keep_the_type_of_the_key():
         ("MODEL.EMBEDDING_DIM_MODE=xyf", ["EMBEDDING_SIZE", "3 dimensions"]),
         ("MODEL.EMBEDDING_DIM_MODE=yx", ["yx", "expected"]),
         ("TRAINING.LOSSES.EMBEDDING.FREE_DIM_STDS=[0.3]", ["FREE_DIM_STDS", "2 free dimensions"]),
-        ("DATA.MIX={davos: 1}", ["davos", "known datasets"]),
+        ("DATA.MIX={davos: 1}", ["davos", "expected one of davis"]),
         ("DATA.MIX={davis: 0}", ["above 0"]),
         ("INPUT.MAX_DIM=100", ["MAX_DIM", "smaller"]),
         ("MODEL.EMBEDDINGS.INTER_CHANNELS=[256, 256, 128, 100]", ["GN_NUM_GROUPS"]),

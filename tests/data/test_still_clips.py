@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter
-from stemseg.data.catalog import OpenedStills
 from stemseg.data.categories import CategoryRule
+from stemseg.data.sources import OpenedStills
 from stemseg.data.still_clips import StillClips
 from stemseg.structures.annotations import StillAnnotations
 from stemseg.structures.rle import decode_rle, encode_rle

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
-from stemseg.data.catalog import OpenedVideos
 from stemseg.data.categories import CategoryRule
 from stemseg.data.dataset import build_training_dataset
 from stemseg.data.frame_sampling import FrameGap, frames_with_instances
 from stemseg.data.preprocessing import ImagePreprocessor, prepare_clip
+from stemseg.data.sources import OpenedVideos
 from stemseg.data.video_clips import VideoChanges, VideoClips, duplicate_instance
 from stemseg.structures.annotations import VideoAnnotations, save_video_annotations
 from stemseg.structures.rle import decode_rle, encode_rle

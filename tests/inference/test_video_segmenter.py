@@ -14,10 +14,10 @@ from torch import Tensor
 
 from stemseg.config import Config, load_config
 from stemseg.data.preprocessing import build_preprocessor, pad_to_multiple
+from stemseg.datasets import find_dataset
 from stemseg.inference.clustering import ClipMaps
 from stemseg.inference.online_engine import build_engine
 from stemseg.inference.tracks import TrackStore, collect_tracks
-from stemseg.inference.video_segmenter import DATA_SECTIONS
 from stemseg.modeling.embedding import bandwidth
 from stemseg.modeling.network import Network, build_network
 from stemseg.structures.rle import decode_rle
@@ -41,7 +41,7 @@ def _golden_frames(cfg: Config, length: int) -> Tensor:
 
 
 def _config(dataset: str, *overrides: str) -> Config:
-    section = DATA_SECTIONS[load_config(CONFIGS[dataset]).TRAINING.MODE]
+    section = find_dataset(load_config(CONFIGS[dataset]).TRAINING.MODE).section
     sizes = ["INPUT.MIN_DIM=88", "INPUT.MAX_DIM=124"]
     tracks = [f"DATA.{section}.INFERENCE_FRAME_OVERLAP=4", f"DATA.{section}.MAX_INFERENCE_TRACKS=20"]
     return load_config(CONFIGS[dataset], [*sizes, *tracks, "CLUSTERING.STEMSEG_COMPAT=true", *overrides])

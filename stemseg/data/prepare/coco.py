@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from stemseg.data.prepare.masks import image_problems
-from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
+from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find, grouped_by, read_json
+from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import StillImage
 from stemseg.structures.rle import decode_rle, encode_rle, merge_rles, rle_from_coco
 from stemseg.utils.errors import DataError
@@ -33,11 +34,11 @@ class CocoImage(ConversionJob):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of this dataset."""
     parser.add_argument("--json", metavar="FILE", help="instances file (default: annotations/instances_train2017.json)")
-    parser.add_argument("--images-dir", metavar="DIR", help="folder of the images, below ROOT (default: train2017)")
-    parser.add_argument("--skip-image-check", action="store_true", help="the images are not on this machine")
+    parser.add_argument("--images_dir", metavar="DIR", help="folder of the images, below ROOT (default: train2017)")
+    parser.add_argument("--skip_image_check", action="store_true", help="the images are not on this machine")
 
 
-def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
+def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> list[Plan]:
     """The file coco.json."""
     names = ["annotations/instances_train2017.json", "instances_train2017.json"]
     source = find(root, names, "the instance annotations of COCO", args.json, "name it with --json")
@@ -45,7 +46,7 @@ def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
     places = ["train2017", "images/train2017"]
     images = None
     if not args.skip_image_check:
-        images = find(root, places, "the COCO images", args.images_dir, "name it with --images-dir")
+        images = find(root, places, "the COCO images", args.images_dir, "name it with --images_dir")
     labels = {category["id"]: category["name"] for category in content["categories"]}
     groups = grouped_by(content["annotations"], "image_id")
     known = Counter(image["id"] for image in content["images"])
@@ -58,8 +59,8 @@ def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
         CocoImage(f"image {image['file_name']}", image, groups.get(image["id"], []), frozenset(labels), images)
         for image in content["images"]
     ]
-    next_step = f"export COCO_TRAIN_IMAGES_DIR={images or 'the folder of the images'}"
-    return [Plan("coco.json", "stills", labels, jobs, convert, problems, next_step=next_step)]
+    next_step = f"export {entry.variable}={images or 'the folder of the images'}"
+    return [Plan(f"{entry.json_stem}.json", "stills", labels, jobs, convert, problems, next_step=next_step)]
 
 
 def convert(job: CocoImage) -> Converted:
@@ -101,6 +102,3 @@ def crowd_region(crowds: list[str], instances: list[str], height: int, width: in
     if instances:
         crowd &= 1 - decode_rle(merge_rles(instances, height, width), height, width)
     return encode_rle(crowd) if crowd.any() else None
-
-
-COCO = PreparedDataset("COCO 2017 instances", add_arguments, make_plans)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stemseg.data.prepare.masks import check_map_size, encode_ids, image_problems, image_size, read_id_map
-from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
+from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find, read_list
+from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import VideoSequence
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import list_images
@@ -35,19 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of this dataset."""
     parser.add_argument("--only", choices=("train", "val"), help="make this split alone")
     parser.add_argument(
-        "--annotations-dir", metavar="DIR", help=f"folder of the PNGs, below ROOT (default: {_SUPPORTED_ANNOTATIONS})"
+        "--annotations_dir", metavar="DIR", help=f"folder of the PNGs, below ROOT (default: {_SUPPORTED_ANNOTATIONS})"
     )
 
 
-def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
-    """The files davis_train.json and davis_val.json."""
+def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> list[Plan]:
+    """The files <stem>_train.json and <stem>_val.json."""
     images = find(root, ["JPEGImages/480p"], "the DAVIS images")
     annotations = find(
         root,
         [_SUPPORTED_ANNOTATIONS],
         "the unsupervised annotations ('Unsupervised' on the DAVIS page; the semi-supervised ones label other objects)",
         args.annotations_dir,
-        "name it with --annotations-dir",
+        "name it with --annotations_dir",
     )
     plans = []
     for split in [args.only] if args.only else ["train", "val"]:
@@ -55,8 +56,9 @@ def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
             find(root, [f"ImageSets/2017/{split}.txt", f"ImageSets/{split}.txt"], "the list of sequences")
         )
         jobs = [DavisSequence(name, images / name, annotations / name) for name in names]
-        next_step = f"export DAVIS_BASE_DIR={root}"
-        plans.append(Plan(f"davis_{split}.json", "videos", {_OBJECT: "object"}, jobs, convert, next_step=next_step))
+        next_step = f"export {entry.variable}={root}"
+        filename = f"{entry.json_stem}_{split}.json"
+        plans.append(Plan(filename, "videos", {_OBJECT: "object"}, jobs, convert, next_step=next_step))
     return plans
 
 
@@ -93,6 +95,3 @@ def convert(job: DavisSequence) -> Converted:
         segmentations=segmentations,
     )
     return Converted(sequence, [f"{job.name}: {problem}" for problem in problems], +left_out)
-
-
-DAVIS = PreparedDataset("DAVIS 2017 unsupervised", add_arguments, make_plans)

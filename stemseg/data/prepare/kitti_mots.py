@@ -22,8 +22,9 @@ from functools import partial
 from pathlib import Path
 
 from stemseg.data.prepare.masks import check_map_size, encode_ids, image_problems, image_size, read_id_map
-from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
+from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find
+from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import VideoSequence
 from stemseg.structures.rle import check_rle_size, merge_rles, rle_area
 from stemseg.utils.errors import DataError
@@ -56,20 +57,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of this dataset."""
     parser.add_argument("--only", choices=("train", "val"), help="make this split alone")
     parser.add_argument("--format", choices=("png", "txt"), help="ground truth to read (default: png where it exists)")
-    parser.add_argument("--images-dir", metavar="DIR", help="folder of the sequences' images, below ROOT")
+    parser.add_argument("--images_dir", metavar="DIR", help="folder of the sequences' images, below ROOT")
     parser.add_argument("--motschallenge", metavar="ROOT", help="root of MOTSChallenge, for sequence 0050")
 
 
-def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
-    """The files kittimots_train.json and kittimots_val.json."""
+def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> list[Plan]:
+    """The files <stem>_train.json and <stem>_val.json."""
     images = find(
-        root, _IMAGE_DIRS, "the images of KITTI tracking (left color)", args.images_dir, "name it with --images-dir"
+        root, _IMAGE_DIRS, "the images of KITTI tracking (left color)", args.images_dir, "name it with --images_dir"
     )
     plans = []
     for split in [args.only] if args.only else ["train", "val"]:
         jobs = [_kitti_job(root, images, name, args.format) for name in SEQUENCES[split]]
-        plan = Plan(f"kittimots_{split}.json", "videos", dict(CATEGORIES), jobs, convert)
-        plans.append(plan if split == "val" else _with_motschallenge(plan, root, images, args))
+        plan = Plan(f"{entry.json_stem}_{split}.json", "videos", dict(CATEGORIES), jobs, convert)
+        plans.append(plan if split == "val" else _with_motschallenge(plan, entry, root, images, args))
     return plans
 
 
@@ -86,10 +87,10 @@ def _ground_truth(root: Path, pngs: list[str], texts: list[str], what: str, want
     return find(root, candidates, what)
 
 
-def _with_motschallenge(plan: Plan, root: Path, images: Path, args: argparse.Namespace) -> Plan:
+def _with_motschallenge(plan: Plan, entry: DatasetEntry, root: Path, images: Path, args: argparse.Namespace) -> Plan:
     """The training plan with sequence 0050 where it is to be had, else with a word that it is not."""
     name = MOTSCHALLENGE_NAME
-    next_step = f"export KITTIMOTS_BASE_DIR={root if images.is_relative_to(root) else images}"
+    next_step = f"export {entry.variable}={root if images.is_relative_to(root) else images}"
     finish = None
     left_out = {}
     jobs = list(plan.jobs)
@@ -134,9 +135,6 @@ def convert(job: KittiMotsSequence) -> Converted:
     paths = [f"{job.name}/{frame.name}" for frame in frames]
     sequence = VideoSequence(job.name, *size, paths, categories=categories, segmentations=masks)
     return Converted(sequence, [f"sequence {job.name}: {problem}" for problem in problems], {})
-
-
-KITTI_MOTS = PreparedDataset("KITTI-MOTS, with MOTSChallenge 0002 as 0050", add_arguments, make_plans)
 
 
 # The two forms of MOTS ground truth: 16-bit PNGs with 1000 x class + object, and txt files with an RLE a line.

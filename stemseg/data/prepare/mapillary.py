@@ -8,8 +8,8 @@ too); classes that are not countable are left out; unlabeled pixels and panoptic
 region.
 
 The images are larger than any network input (up to 4000 pixels and more). They are scaled down, never up, until the
-shorter side is ``--short-side``, or to the sizes in an existing mapillary.json with ``--sizes-from``, and written
-below ``--images-output``, which MAPILLARY_IMAGES_DIR has to name. Copies that exist with the right size are kept.
+shorter side is ``--short_side``, or to the sizes in an existing mapillary.json with ``--sizes_from``, and written
+below ``--images_output``, which MAPILLARY_IMAGES_DIR has to name. Copies that exist with the right size are kept.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import numpy as np
 
 from stemseg.data.images import read_image
 from stemseg.data.prepare.masks import check_map_size, encode_ids, image_size, present_ids, read_color_ids, read_id_map
-from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
+from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find, read_json
+from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import StillImage, load_still_annotations
 from stemseg.structures.rle import encode_rle
 from stemseg.utils.drawing import write_image
@@ -70,15 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("instances", "panoptic"), help="annotations to read (default: what exists)"
     )
-    parser.add_argument("--images-output", metavar="DIR", help="folder of the copies (default: ROOT/downsampled)")
+    parser.add_argument("--images_output", metavar="DIR", help="folder of the copies (default: ROOT/downsampled)")
     parser.add_argument(
-        "--short-side", type=int, default=1024, help="pixels of the copies' shorter side (default: 1024)"
+        "--short_side", type=int, default=1024, help="pixels of the copies' shorter side (default: 1024)"
     )
-    parser.add_argument("--sizes-from", metavar="JSON", help="take the copies' sizes from an existing mapillary.json")
+    parser.add_argument("--sizes_from", metavar="JSON", help="take the copies' sizes from an existing mapillary.json")
     parser.add_argument("--overwrite", action="store_true", help="write copies anew that exist already")
 
 
-def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
+def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> list[Plan]:
     """The file mapillary.json."""
     output = Path(args.images_output) if args.images_output else root / "downsampled"
     sizes = _published_sizes(args.sizes_from)
@@ -108,8 +109,8 @@ def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
                 overwrite=args.overwrite,
             )
             jobs.append(job)
-    next_step = f"export MAPILLARY_IMAGES_DIR={output}"
-    return [Plan("mapillary.json", "stills", labels, jobs, convert, problems, next_step=next_step)]
+    next_step = f"export {entry.variable}={output}"
+    return [Plan(f"{entry.json_stem}.json", "stills", labels, jobs, convert, problems, next_step=next_step)]
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,6 @@ def _read_segments(job: MapillaryImage, ids: set[int]) -> tuple[dict[int, int], 
         f"{job.id_map}: segment {i} of the panoptic file has no pixel" for i in sorted(categories.keys() - ids)
     ]
     return categories, [0, *crowds], problems
-
-
-MAPILLARY = PreparedDataset("Mapillary Vistas, with smaller copies of its images", add_arguments, make_plans)
 
 
 # Smaller copies of images and of their id maps.

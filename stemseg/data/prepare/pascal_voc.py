@@ -3,7 +3,7 @@
 Expected below ROOT (``VOCdevkit/VOC2012``): ``JPEGImages/<image>.jpg``, ``SegmentationObject/<image>.png``,
 ``SegmentationClass/<image>.png``, ``ImageSets/Segmentation/trainval.txt``. An object's class is that of its pixels in
 the class PNG; the void border (255) becomes the image's ignore region. PNGs of the same kind made from SBD are given
-with ``--objects-dir``, ``--classes-dir`` and ``--list``.
+with ``--objects_dir``, ``--classes_dir`` and ``--list``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from stemseg.data.prepare.masks import check_map_size, encode_ids, image_size, read_id_map
-from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
+from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find, read_list
+from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import StillImage
 from stemseg.structures.rle import encode_rle
 from stemseg.utils.errors import DataError
@@ -40,8 +41,8 @@ class PascalVocImage(ConversionJob):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of this dataset."""
-    parser.add_argument("--objects-dir", metavar="DIR", help="folder of the object PNGs (default: SegmentationObject)")
-    parser.add_argument("--classes-dir", metavar="DIR", help="folder of the class PNGs (default: SegmentationClass)")
+    parser.add_argument("--objects_dir", metavar="DIR", help="folder of the object PNGs (default: SegmentationObject)")
+    parser.add_argument("--classes_dir", metavar="DIR", help="folder of the class PNGs (default: SegmentationClass)")
     parser.add_argument(
         "--list",
         metavar="FILE",
@@ -49,13 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
+def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> list[Plan]:
     """The file pascal_voc.json."""
     if not (root / "JPEGImages").exists() and (root / "VOCdevkit/VOC2012").is_dir():
         root = root / "VOCdevkit/VOC2012"
     images = find(root, ["JPEGImages"], "the images of PascalVOC")
-    objects = find(root, ["SegmentationObject"], "the object PNGs", args.objects_dir, "name it with --objects-dir")
-    classes = find(root, ["SegmentationClass"], "the class PNGs", args.classes_dir, "name it with --classes-dir")
+    objects = find(root, ["SegmentationObject"], "the object PNGs", args.objects_dir, "name it with --objects_dir")
+    classes = find(root, ["SegmentationClass"], "the class PNGs", args.classes_dir, "name it with --classes_dir")
     if args.list or (root / "ImageSets").is_dir():
         names = read_list(
             find(root, ["ImageSets/Segmentation/trainval.txt"], "the list of images", args.list, "name it with --list")
@@ -66,8 +67,8 @@ def make_plans(root: Path, args: argparse.Namespace) -> list[Plan]:
         PascalVocImage(name, images / f"{name}.jpg", objects / f"{name}.png", classes / f"{name}.png") for name in names
     ]
     labels = dict(enumerate(CLASSES, start=1))
-    next_step = f"export PASCAL_VOC_IMAGES_DIR={images}"
-    return [Plan("pascal_voc.json", "stills", labels, jobs, convert, next_step=next_step)]
+    next_step = f"export {entry.variable}={images}"
+    return [Plan(f"{entry.json_stem}.json", "stills", labels, jobs, convert, next_step=next_step)]
 
 
 def convert(job: PascalVocImage) -> Converted:
@@ -104,6 +105,3 @@ def _class_of(pixels: np.ndarray) -> int:
         found = ", ".join(f"{CLASSES[i - 1]} {counts[i]}" for i in np.flatnonzero(counts) if i <= len(CLASSES))
         raise DataError(f"the class PNG has several classes there (pixels: {found}), expected one")
     return category
-
-
-PASCAL_VOC = PreparedDataset("PascalVOC 2012 segmentation", add_arguments, make_plans)

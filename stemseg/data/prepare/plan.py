@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
+from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import StillImage, VideoSequence
 from stemseg.utils.errors import ConfigError
 
@@ -65,12 +67,25 @@ class Plan:
     next_step: str = ""
 
 
-class PreparedDataset(NamedTuple):
-    """A subcommand: its help, its own flags, and how its folder tree becomes plans."""
+class Converter(Protocol):
+    """A module that the registry names as a dataset's converter; its docstring says what is expected below ROOT."""
 
-    help: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    make_plans: Callable[[Path, argparse.Namespace], list[Plan]]
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the flags that the dataset has beside those of all (see data/prepare/main.py)."""
+        ...
+
+    def make_plans(self, entry: DatasetEntry, root: Path, args: argparse.Namespace) -> list[Plan]:
+        """The files to write from the official download in the folder ``root``.
+
+        Raises:
+            DataError: where ``root`` is not the folder tree that the dataset has.
+        """
+        ...
+
+
+def load_converter(entry: DatasetEntry) -> Converter:
+    """The converter of a dataset that has one."""
+    return cast(Converter, importlib.import_module(entry.converter or ""))
 
 
 def split_plan(plan: Plan, fraction: float, seed: int) -> list[Plan]:

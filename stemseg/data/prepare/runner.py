@@ -54,7 +54,7 @@ def _report(problems: Sequence[str], written: Sequence[ConversionSummary], outpu
     if len(problems) > _SHOWN_PROBLEMS:
         lines.append(f"All of them are in {output_dir}/*_problems.txt.")
     lines.append(f"Written: {', '.join(str(s.path) for s in written) or 'nothing'}.")
-    lines.append("Repair the download and run the command again, or leave out entries with problems by --skip-invalid.")
+    lines.append("Repair the download and run the command again, or leave out entries with problems by --skip_invalid.")
     return "\n".join(lines)
 
 

@@ -13,26 +13,17 @@ import argparse
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from stemseg.data.categories import load_category_space
 from stemseg.data.prepare.masks import image_problems
-from stemseg.data.prepare.plan import ConversionJob, Converted, Plan, PreparedDataset
+from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find, grouped_by, read_json
+from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import VideoSequence
 from stemseg.structures.rle import rle_from_coco
 from stemseg.utils.errors import DataError
-
-
-class Release(NamedTuple):
-    """A dataset of this format: the stem of our file names, its title, and the variable that names its images."""
-
-    stem: str
-    title: str
-    variable: str
-
 
 _JSON_NAMES = {
     "train": (
@@ -65,27 +56,27 @@ class YouTubeVisVideo(ConversionJob):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of these datasets."""
     parser.add_argument("--only", choices=("train", "val"), help="make this split alone")
-    parser.add_argument("--train-json", metavar="FILE", help="official training file, where it has another name")
-    parser.add_argument("--val-json", metavar="FILE", help="official validation file, where it has another name")
-    parser.add_argument("--skip-image-check", action="store_true", help="the images are not on this machine")
+    parser.add_argument("--train_json", metavar="FILE", help="official training file, where it has another name")
+    parser.add_argument("--val_json", metavar="FILE", help="official validation file, where it has another name")
+    parser.add_argument("--skip_image_check", action="store_true", help="the images are not on this machine")
 
 
-def make_plans(release: Release, root: Path, args: argparse.Namespace) -> list[Plan]:
+def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> list[Plan]:
     """The files <stem>_train.json and <stem>_val.json."""
-    return [_make_plan(release, root, split, args) for split in ([args.only] if args.only else ["train", "val"])]
+    return [_make_plan(entry, root, split, args) for split in ([args.only] if args.only else ["train", "val"])]
 
 
-def _make_plan(release: Release, root: Path, split: str, args: argparse.Namespace) -> Plan:
-    override, hint = {"train": args.train_json, "val": args.val_json}[split], f"name it with --{split}-json"
-    source = find(root, _JSON_NAMES[split], f"the official {split} file of {release.title}", override, hint)
+def _make_plan(entry: DatasetEntry, root: Path, split: str, args: argparse.Namespace) -> Plan:
+    override, hint = {"train": args.train_json, "val": args.val_json}[split], f"name it with --{split}_json"
+    source = find(root, _JSON_NAMES[split], f"the official {split} file of {entry.title}", override, hint)
     content = read_json(source, ["videos", "categories"])
     images = None
     if not args.skip_image_check:
         images = find(
             root,
             _IMAGE_DIRS[split],
-            f"the {split} images of {release.title}",
-            hint="leave the check of the images out with --skip-image-check",
+            f"the {split} images of {entry.title}",
+            hint="leave the check of the images out with --skip_image_check",
         )
     labels = {category["id"]: category["name"] for category in content["categories"]}
     annotations = content.get("annotations") or None  # public validation files have none, null or an empty list
@@ -95,7 +86,7 @@ def _make_plan(release: Release, root: Path, split: str, args: argparse.Namespac
         f"{source}: annotation {annotation.get('id')} is of video {video}, which the file does not list"
         for video, group in groups.items() if video not in known for annotation in group
     ]  # fmt: skip
-    problems += _category_problems(release, labels, source)
+    problems += _category_problems(entry, labels, source)
     if annotations is None and split == "train":
         problems.append(f"{source} has no annotations; a training set needs them: is it the file of another split?")
     problems += [f"{source}: video id {i} occurs {n} times" for i, n in _counts(content["videos"]) if n > 1]
@@ -109,14 +100,14 @@ def _make_plan(release: Release, root: Path, split: str, args: argparse.Namespac
         )
         for video in content["videos"]
     ]
-    next_step = f"export {release.variable}={root}"
-    return Plan(f"{release.stem}_{split}.json", "videos", labels, jobs, convert, problems, next_step=next_step)
+    next_step = f"export {entry.variable}={root}"
+    return Plan(f"{entry.json_stem}_{split}.json", "videos", labels, jobs, convert, problems, next_step=next_step)
 
 
-def _category_problems(release: Release, labels: Mapping[int, str], source: Path) -> list[str]:
+def _category_problems(entry: DatasetEntry, labels: Mapping[int, str], source: Path) -> list[str]:
     """A file of another dataset, or of another year, would be trained and evaluated in the wrong classes."""
     try:
-        load_category_space(release.stem).rule(release.stem, labels, source)
+        load_category_space(entry.name).rule(entry.name, labels, source)
     except DataError as error:
         return [str(error)]
     return []
@@ -191,12 +182,3 @@ def _track_masks(
         if counts is not None:
             masks[t] = counts
     return masks, problems
-
-
-def _dataset(release: Release) -> PreparedDataset:
-    return PreparedDataset(release.title, add_arguments, partial(make_plans, release))
-
-
-YOUTUBE_VIS = _dataset(Release("youtube_vis", "YouTube-VIS 2019", "YOUTUBE_VIS_BASE_DIR"))
-YOUTUBE_VIS_2021 = _dataset(Release("youtube_vis_2021", "YouTube-VIS 2021", "YOUTUBE_VIS_2021_BASE_DIR"))
-OVIS = _dataset(Release("ovis", "OVIS", "OVIS_BASE_DIR"))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scripts.prepare_dataset import main
+from stemseg.data.prepare.main import main
 from stemseg.data.prepare.plan import ConversionJob, Plan, split_plan
 from stemseg.structures.annotations import load_video_annotations
 from stemseg.utils.errors import ConfigError

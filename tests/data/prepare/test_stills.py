@@ -1,4 +1,4 @@
-"""Official trees of stills -> standard JSON -> the same masks, found through the catalog; and broken trees."""
+"""Official trees of stills -> standard JSON -> the same masks, found by the loaders; and broken trees."""
 
 from pathlib import Path
 
@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from scripts.prepare_dataset import main
 from stemseg.config import load_config
-from stemseg.data.catalog import CATALOG, open_stills
 from stemseg.data.prepare import mapillary as downsampling
+from stemseg.data.prepare.main import main
+from stemseg.data.sources import open_stills
+from stemseg.datasets import DATASETS
 from stemseg.structures.annotations import load_still_annotations
 from stemseg.structures.rle import decode_rle, rle_from_coco
 from stemseg.utils.errors import DataError
@@ -21,8 +22,8 @@ def run(*arguments):
 
 
 def opened(dataset, images, monkeypatch):
-    """The file as the loaders open it, by image name; every image must be where the catalog looks, at its size."""
-    monkeypatch.setenv(CATALOG[dataset].variable, str(images))
+    """The file as the loaders open it, by image name; every image must be where the loaders look, at its size."""
+    monkeypatch.setenv(DATASETS[dataset].variable, str(images))
     annotations, image_dir = open_stills(dataset, load_config())
     load_still_annotations(annotations.source, check_masks=True)
     for image in annotations.images:

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from scripts.prepare_dataset import main
 from stemseg.config import load_config
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter
-from stemseg.data.catalog import CATALOG, open_training_set
 from stemseg.data.categories import load_category_space
 from stemseg.data.dataset import build_training_dataset
 from stemseg.data.frame_sampling import FrameGap, frames_with_instances
 from stemseg.data.prepare.kitti_mots import SEQUENCES
+from stemseg.data.prepare.main import main
+from stemseg.data.sources import open_training_set
 from stemseg.data.still_clips import StillClips
 from stemseg.data.video_clips import VideoChanges, VideoClips
+from stemseg.datasets import DATASETS
 from tests.helpers import official_trees as trees
 
 
@@ -23,11 +24,11 @@ def prepared(tmp_path, monkeypatch):
 
     def prepare(dataset, mode, *flags, images=""):
         assert main([dataset, str(tmp_path), "--workers", "1", *map(str, flags)]) == 0
-        monkeypatch.setenv(CATALOG[dataset].variable, str(tmp_path / images))
+        monkeypatch.setenv(DATASETS[dataset].variable, str(tmp_path / images))
         opened = open_training_set(dataset, load_config())
         annotations = opened.annotations
         rule = load_category_space(mode).rule(dataset, annotations.category_labels, annotations.source)
-        if not CATALOG[dataset].is_video:
+        if DATASETS[dataset].kind == "stills":
             augmenter = FrameAugmenter(AugmentationRange(perspective=0.0, translation=0.0, rotation=0))
             return StillClips(name=dataset, stills=opened, rule=rule, num_frames=2, augmenter=augmenter)
         changes = VideoChanges(
@@ -122,7 +123,7 @@ def test_a_training_set_is_built_from_prepared_files(tmp_path, monkeypatch):
         build(tmp_path / dataset)
         assert main([dataset, str(tmp_path / dataset), "--workers", "1"]) == 0
         images = "JPEGImages" if dataset == "pascal_voc" else ""
-        monkeypatch.setenv(CATALOG[dataset].variable, str(tmp_path / dataset / images))
+        monkeypatch.setenv(DATASETS[dataset].variable, str(tmp_path / dataset / images))
     overrides = [
         "DATA.MIX={davis: 1, youtube_vis: 1, pascal_voc: 1}", "TRAINING.MAX_ITERATIONS=6", "INPUT.NUM_FRAMES=2",
         "DATA.DAVIS.FRAME_GAP_LOWER=1", "DATA.YOUTUBE_VIS.FRAME_GAP_LOWER=1", "INPUT.MIN_DIM=24", "INPUT.MAX_DIM=40",

@@ -1,16 +1,17 @@
-"""Official trees of video datasets -> standard JSON -> the same masks, found through the catalog; and broken trees."""
+"""Official trees of video datasets -> standard JSON -> the same masks, found by the loaders; and broken trees."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scripts.prepare_dataset import main
 from stemseg.config import load_config
-from stemseg.data.catalog import CATALOG, open_videos
 from stemseg.data.categories import load_category_space
 from stemseg.data.prepare.davis import DavisSequence, convert
 from stemseg.data.prepare.kitti_mots import SEQUENCES
+from stemseg.data.prepare.main import main
+from stemseg.data.sources import open_videos
+from stemseg.datasets import DATASETS
 from stemseg.structures.annotations import load_still_annotations, load_video_annotations
 from stemseg.structures.rle import decode_rle
 from tests.helpers import official_trees as trees
@@ -22,8 +23,8 @@ def run(*arguments):
 
 
 def opened(dataset, split, root, monkeypatch):
-    """The file as the loaders open it; every frame must be where the catalog looks."""
-    monkeypatch.setenv(CATALOG[dataset].variable, str(root))
+    """The file as the loaders open it; every frame must be where the loaders look."""
+    monkeypatch.setenv(DATASETS[dataset].variable, str(root))
     annotations, image_dir = open_videos(dataset, split, load_config())
     load_video_annotations(annotations.source, check_masks=True)
     assert all((image_dir / path).is_file() for sequence in annotations for path in sequence.image_paths)
@@ -143,7 +144,7 @@ def test_davis_2016_masks_are_recognized(tmp_path, output, capsys):
 def test_davis_points_out_the_semi_supervised_download(tmp_path, output, capsys):
     trees.davis(tmp_path)
     (tmp_path / "Annotations_unsupervised").rename(tmp_path / "Annotations")
-    fails_with(capsys, output, "semi-supervised", "--annotations-dir", arguments=["davis", tmp_path])
+    fails_with(capsys, output, "semi-supervised", "--annotations_dir", arguments=["davis", tmp_path])
     assert run("davis", tmp_path, "--annotations-dir", "Annotations/480p") == 0
 
 

@@ -1,7 +1,8 @@
 import pytest
 
 from stemseg.config import load_config
-from stemseg.data.catalog import CATALOG, open_stills, open_training_set, open_videos
+from stemseg.data.sources import open_stills, open_training_set, open_videos
+from stemseg.datasets import DATASETS
 from stemseg.structures.annotations import StillAnnotations, save_video_annotations
 from stemseg.utils.errors import ConfigError, DataError
 from tests.helpers.tiny_datasets import LABELS, custom_config, make_sequence, make_stills, make_videos
@@ -11,7 +12,7 @@ CFG = load_config()
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch):
-    for name in ("STEMSEG_JSON_ANNOTATIONS_DIR", *(entry.variable for entry in CATALOG.values())):
+    for name in ("STEMSEG_JSON_ANNOTATIONS_DIR", *(entry.variable for entry in DATASETS.values() if entry.variable)):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -83,16 +84,16 @@ def test_missing_variables_are_named(tmp_path, monkeypatch, annotations):
 
 
 def test_a_missing_file_is_named(annotations):
-    with pytest.raises(DataError, match=r"ovis_val.json does not exist; scripts/prepare_dataset.py"):
+    with pytest.raises(DataError, match=r"ovis_val.json does not exist; stemseg-prepare"):
         open_videos("ovis", "val", CFG)
 
 
 def test_kinds_and_names_are_checked():
-    with pytest.raises(ConfigError, match=r"'coco' holds still images.*davis"):
+    with pytest.raises(ConfigError, match=r"'coco' \(COCO 2017 instances, stills\) is not possible here.*davis"):
         open_videos("coco", "train", CFG)
-    with pytest.raises(ConfigError, match=r"'davis' holds videos.*coco"):
+    with pytest.raises(ConfigError, match=r"'davis' \(.*, videos\) is not possible here.*coco"):
         open_stills("davis", CFG)
-    with pytest.raises(ConfigError, match="unknown dataset 'nothing'; known: davis"):
+    with pytest.raises(ConfigError, match="dataset 'nothing' is unknown; expected one of davis"):
         open_videos("nothing", "train", CFG)
 
 

@@ -1,17 +1,14 @@
-"""Every dataset by name: its annotation file, its images, the environment variable that says where they lie.
-
-The one place to add a dataset of one's own for good; for a single run ``DATA.CUSTOM`` needs no code.
-"""
+"""Opens datasets by name: finds the annotation file and the images where the registry says that they lie."""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from stemseg.config import Config
+from stemseg.datasets import ANNOTATIONS_VARIABLE, CUSTOM, DatasetEntry, find_dataset, still_datasets, video_datasets
 from stemseg.structures.annotations import (
     StillAnnotations,
     VideoAnnotations,
@@ -20,8 +17,6 @@ from stemseg.structures.annotations import (
     load_video_annotations,
 )
 from stemseg.utils.errors import ConfigError, DataError
-
-ANNOTATIONS_VARIABLE = "STEMSEG_JSON_ANNOTATIONS_DIR"
 
 
 class OpenedVideos(NamedTuple):
@@ -38,63 +33,21 @@ class OpenedStills(NamedTuple):
     image_dir: Path
 
 
-@dataclass(frozen=True)
-class DatasetEntry:
-    """Where a dataset lies.
-
-    Attributes:
-        json_stem: annotation files are ``<json_stem>_<split>.json`` for videos, ``<json_stem>.json`` for stills.
-        variable: environment variable of the base folder of its images.
-        is_video: whether it holds videos; else stills.
-        image_dirs: folders below the base that may hold the images, for each split; "" is the base itself, and the
-            splits not named use those of "train".
-    """
-
-    json_stem: str
-    variable: str
-    is_video: bool
-    image_dirs: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-_TRAIN_DIRS = ("train", "train/JPEGImages", "")
-_VALID_DIRS = ("valid", "val", "valid/JPEGImages", "val/JPEGImages", "")
-_TEST_DIRS = ("test", "test/JPEGImages", "")
-_SPLIT_DIRS = {"train": _TRAIN_DIRS, "val": _VALID_DIRS, "test": _TEST_DIRS}
-
-CATALOG: dict[str, DatasetEntry] = {
-    "davis": DatasetEntry("davis", "DAVIS_BASE_DIR", True, {"train": ("JPEGImages/480p", "")}),
-    "youtube_vis": DatasetEntry("youtube_vis", "YOUTUBE_VIS_BASE_DIR", True, _SPLIT_DIRS),
-    "youtube_vis_2021": DatasetEntry("youtube_vis_2021", "YOUTUBE_VIS_2021_BASE_DIR", True, _SPLIT_DIRS),
-    "ovis": DatasetEntry("ovis", "OVIS_BASE_DIR", True, _SPLIT_DIRS),
-    "kitti_mots": DatasetEntry(
-        "kittimots",
-        "KITTIMOTS_BASE_DIR",
-        True,
-        {"train": ("", "training/image_02", "train/images", "train/image_02", "images")},
-    ),
-    "coco": DatasetEntry("coco", "COCO_TRAIN_IMAGES_DIR", False),
-    "pascal_voc": DatasetEntry("pascal_voc", "PASCAL_VOC_IMAGES_DIR", False),
-    "mapillary": DatasetEntry("mapillary", "MAPILLARY_IMAGES_DIR", False),
-}
-
-
 def open_videos(name: str, split: str, cfg: Config) -> OpenedVideos:
     """Read a video dataset's annotations and find its images.
 
     Args:
-        name: a video dataset of :data:`CATALOG`, or "custom" for the paths under ``DATA.CUSTOM``.
+        name: a video dataset of the registry; "custom" stands for the paths under ``DATA.CUSTOM``.
         split: "train", "val", or any other for which an annotation file ``<stem>_<split>.json`` exists.
 
     Raises:
         ConfigError: where the name is none of a video dataset, or DATA.CUSTOM lacks a path.
         DataError: naming the environment variable, file or folder that is missing.
     """
-    if name == "custom":
+    entry = find_dataset(name, video_datasets())
+    if entry.name == CUSTOM:
         json_path, image_dir = _custom_paths(split, cfg)
         return OpenedVideos(load_video_annotations(json_path), image_dir)
-    entry = _entry(name)
-    if not entry.is_video:
-        raise ConfigError(f"dataset '{name}' holds still images, expected one of videos: {_names(videos=True)}")
     annotations = load_video_annotations(annotations_dir() / f"{entry.json_stem}_{split}.json")
     first = annotations.sequences[0].image_paths[0] if annotations.sequences else ""
     return OpenedVideos(annotations, _find_image_dir(entry, split, first))
@@ -102,12 +55,10 @@ def open_videos(name: str, split: str, cfg: Config) -> OpenedVideos:
 
 def open_stills(name: str, cfg: Config) -> OpenedStills:
     """Read a still image dataset's annotations and find its images; raises as :func:`open_videos` does."""
-    if name == "custom":
+    entry = find_dataset(name, still_datasets())
+    if entry.name == CUSTOM:
         json_path, image_dir = _custom_paths("train", cfg)
         return OpenedStills(load_still_annotations(json_path), image_dir)
-    entry = _entry(name)
-    if entry.is_video:
-        raise ConfigError(f"dataset '{name}' holds videos, expected one of stills: {_names(videos=False)}")
     annotations = load_still_annotations(annotations_dir() / f"{entry.json_stem}.json")
     first = annotations.images[0].image_path if annotations.images else ""
     return OpenedStills(annotations, _find_image_dir(entry, "train", first))
@@ -115,19 +66,18 @@ def open_stills(name: str, cfg: Config) -> OpenedStills:
 
 def open_training_set(name: str, cfg: Config) -> OpenedVideos | OpenedStills:
     """The training data of any dataset; "custom" is videos or stills, whichever its annotation file holds."""
-    if name == "custom":
+    entry = find_dataset(name)
+    if entry.name == CUSTOM:
         json_path, image_dir = _custom_paths("train", cfg)
         annotations = load_annotations(json_path)
         opened = OpenedVideos if isinstance(annotations, VideoAnnotations) else OpenedStills
         return opened(annotations, image_dir)
-    return open_videos(name, "train", cfg) if _entry(name).is_video else open_stills(name, cfg)
+    return open_videos(name, "train", cfg) if entry.kind == "videos" else open_stills(name, cfg)
 
 
 def annotations_dir() -> Path:
     """The folder of the standard JSON files, from ``$STEMSEG_JSON_ANNOTATIONS_DIR``."""
-    return directory_from(
-        ANNOTATIONS_VARIABLE, "the folder of the annotation files that scripts/prepare_dataset.py writes"
-    )
+    return directory_from(ANNOTATIONS_VARIABLE, "the folder of the annotation files that stemseg-prepare writes")
 
 
 def directory_from(variable: str, meaning: str) -> Path:
@@ -159,16 +109,6 @@ def expand_path(text: str, where: str) -> Path:
                 f"{where} is '{text}', but environment variable {variable} is not set: export {variable}=..."
             )
     return Path(os.path.expandvars(text)).expanduser()
-
-
-def _entry(name: str) -> DatasetEntry:
-    if name not in CATALOG:
-        raise ConfigError(f"unknown dataset '{name}'; known: {', '.join(CATALOG)}, custom")
-    return CATALOG[name]
-
-
-def _names(*, videos: bool) -> str:
-    return ", ".join([name for name, entry in CATALOG.items() if entry.is_video == videos] + ["custom"])
 
 
 def _find_image_dir(entry: DatasetEntry, split: str, first_image: str) -> Path:

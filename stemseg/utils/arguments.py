@@ -1,0 +1,68 @@
+"""Command lines: one style of flags for all commands, and values that are checked while they are read.
+
+Nothing heavy is imported here, nor in the modules that describe a command line, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from stemseg.utils.errors import StemsegError
+
+T = TypeVar("T")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser whose flags are written with underscores and understood with hyphens too; abbreviations are refused."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **options)
+
+    def parse_known_args(  # type: ignore[override]  # argparse's overloads differ between the versions of Python
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse as argparse does, whichever of the two spellings the flags have."""
+        return super().parse_known_args(list(with_underscores(sys.argv[1:] if args is None else args)), namespace)
+
+
+def with_underscores(arguments: Iterable[str]) -> Iterable[str]:
+    """The arguments with every ``--some-flag`` as ``--some_flag``; values and what follows ``--`` stay as they are."""
+    flags_ended = False
+    for argument in arguments:
+        flags_ended = flags_ended or argument == "--"
+        flag, separator, value = argument.partition("=")
+        is_flag = argument.startswith("--") and not flags_ended
+        yield f"--{flag[2:].replace('-', '_')}{separator}{value}" if is_flag else argument
+
+
+def checked(convert: Callable[[str], T]) -> Callable[[str], T]:
+    """``convert`` as argparse's ``type``: where it raises one of our errors, the usage error has the same text."""
+
+    def read(text: str) -> T:
+        try:
+            return convert(text)
+        except StemsegError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def count(text: str) -> int:
+    """A whole number from 0, as argparse's ``type``."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative, expected 0 or more")
+    return value
+
+
+def run_command(work: Callable[[], object]) -> int:
+    """Do a command's work; returns its exit code: 0, or 1 after one of our errors, which is printed."""
+    try:
+        work()
+    except StemsegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
