@@ -58,6 +58,10 @@ class FrameSource(ABC):
     def expected_length(self) -> int | None:
         """Number of frames for progress bars, as far as it is known without reading."""
 
+    def file_name(self, frame_name: str) -> str:
+        """Name of the image file that annotation tools know a frame by; for videos as CVAT extracts them."""
+        return f"frame_{int(frame_name):06d}.PNG"
+
     def __iter__(self) -> Iterator[Frame]:
         """All frames in order; see :meth:`load`."""
         return (frame for frame, _ in self.load(lambda frame: None))
@@ -112,6 +116,10 @@ class ImageSequence(FrameSource):
     def expected_length(self) -> int:
         """The number of image files."""
         return len(self._paths)
+
+    def file_name(self, frame_name: str) -> str:
+        """The name of the frame's own file."""
+        return next(path.name for path in self._paths if path.stem == frame_name)
 
     def readers(self) -> Iterator[FrameReader]:
         """See :meth:`FrameSource.readers`."""

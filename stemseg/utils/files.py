@@ -120,10 +120,11 @@ def list_images(folder: str | Path) -> list[Path]:
         raise DataError(
             f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}); give the one that directly holds them"
         )
-    return sorted(images, key=lambda path: _natural_key(path.name))
+    return sorted(images, key=lambda path: natural_key(path.name))
 
 
-def _natural_key(name: str) -> list[tuple[int, int | str]]:
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """A key to sort names by as people count: "2" before "10"."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
 
 

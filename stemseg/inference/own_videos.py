@@ -1,0 +1,225 @@
+"""Videos of a user's own: files, folders and patterns of them, frames from memory, and parts of all these."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stemseg.inference.frame_sources import Frame, FrameReader, FrameSource, open_path
+from stemseg.utils.errors import DataError
+from stemseg.utils.files import IMAGE_SUFFIXES, natural_key
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".mts", ".ogv")
+
+
+@dataclass(frozen=True)
+class FrameRange:
+    """Frames taken of a video: every ``step``-th of those from ``start`` up to, but not including, ``stop``."""
+
+    start: int = 0
+    stop: int | None = None
+    step: int = 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all frames are taken."""
+        return self == FrameRange()
+
+    def __str__(self) -> str:
+        return f"{self.start}:{'' if self.stop is None else self.stop}:{self.step}"
+
+    def count(self, total: int | None) -> int | None:
+        """How many of ``total`` frames are taken; None where that is not known."""
+        end = self.stop if total is None else total if self.stop is None else min(self.stop, total)
+        return None if end is None else len(range(self.start, end, self.step))
+
+
+def parse_frame_range(text: str) -> FrameRange:
+    """The range that ``--frames`` means: "100:400", "100:", ":400", or "12" for a single frame.
+
+    Raises:
+        argparse.ArgumentTypeError: where it is none.
+    """
+    start, separator, stop = text.partition(":")
+    try:
+        first = int(start) if start else 0
+        last = (int(stop) if stop else None) if separator else first + 1
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no range of frames; write for example 100:400") from None
+    if first < 0 or (last is not None and last <= first):
+        raise argparse.ArgumentTypeError(f"'{text}' holds no frames; frames count from 0, and the last is left out")
+    return FrameRange(first, last)
+
+
+class FrameSelection(FrameSource):
+    """A part of another video. Frames keep the names that they have there.
+
+    Args:
+        source: the whole video.
+        frames: which of its frames.
+    """
+
+    def __init__(self, source: FrameSource, frames: FrameRange) -> None:
+        super().__init__(source.sequence_id, f"{source.description}, frames {frames}")
+        self._source = source
+        self._frames = frames
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """The video's own, less where frames are left out."""
+        rate = self._source.frames_per_second
+        return None if rate is None else rate / self._frames.step
+
+    @property
+    def expected_length(self) -> int | None:
+        """See :class:`FrameSource`."""
+        return self._frames.count(self._source.expected_length)
+
+    def readers(self) -> Iterator[FrameReader]:
+        """See :meth:`FrameSource.readers`."""
+        return islice(self._source.readers(), self._frames.start, self._frames.stop, self._frames.step)
+
+    def file_name(self, frame_name: str) -> str:
+        """See :meth:`FrameSource.file_name`."""
+        return self._source.file_name(frame_name)
+
+
+class MemoryVideo(FrameSource):
+    """Frames from memory. Those of an iterator are kept compressed, without loss, since a video may be read again.
+
+    Args:
+        frames: images [H, W, 3] uint8, R G B: an array [T, H, W, 3], a sequence, or any iterable.
+        name: its sequence id.
+        fps: frames per second, where known.
+
+    Raises:
+        DataError: where an item is no such image.
+    """
+
+    def __init__(self, frames: Iterable[np.ndarray], *, name: str = "video", fps: float | None = None) -> None:
+        super().__init__(name, f"video '{name}'")
+        self._fps = fps
+        self._frames: Sequence[np.ndarray] = frames if isinstance(frames, Sequence | np.ndarray) else ()
+        self._coded = [] if isinstance(frames, Sequence | np.ndarray) else self._keep(frames)
+        if not self.expected_length:
+            raise DataError(f"{self.description} has no frames")
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """As given."""
+        return self._fps
+
+    @property
+    def expected_length(self) -> int:
+        """The number of frames."""
+        return len(self._frames) or len(self._coded)
+
+    def readers(self) -> Iterator[FrameReader]:
+        """See :meth:`FrameSource.readers`."""
+        return (partial(self._read, index) for index in range(self.expected_length))
+
+    def _read(self, index: int) -> Frame:
+        if len(self._frames):
+            image = rgb_to_bgr(self._frames[index], f"{self.description}, frame {index}")
+        else:
+            image = cv2.imdecode(self._coded[index], cv2.IMREAD_COLOR)
+        return Frame(f"{index:05d}", image)
+
+    def _keep(self, frames: Iterable[np.ndarray]) -> list[np.ndarray]:
+        images = (rgb_to_bgr(frame, f"{self.description}, frame {i}") for i, frame in enumerate(frames))
+        return [cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1] for image in images]
+
+
+def rgb_to_bgr(frame: np.ndarray, where: str) -> np.ndarray:
+    """A user's image [H, W, 3] uint8, R G B, as the package has images: B G R.
+
+    Raises:
+        DataError: where it is not such an image; says what it is.
+    """
+    image = np.asarray(frame)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(
+            f"{where} is {image.dtype} of shape {list(image.shape)}, expected uint8 [height, width, 3], R G B, 0 to 255"
+        )
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def open_own_videos(patterns: Sequence[str | Path], frames: FrameRange | None = None) -> list[FrameSource]:
+    """The videos that a user's inputs mean, each with an id of its own.
+
+    Args:
+        patterns: video files, folders of images, folders of such, and patterns such as "holiday/*.mp4".
+        frames: the part of each video that is taken; None: all.
+
+    Raises:
+        DataError: naming an input that means no video.
+    """
+    sources = [open_path(path) for pattern in patterns for path in find_videos(pattern)]
+    _make_ids_unique(sources)
+    return sources if frames is None or frames.is_whole else [FrameSelection(source, frames) for source in sources]
+
+
+def find_videos(pattern: str | Path) -> list[Path]:
+    """The video files and folders of images that one input means, in natural order of their names.
+
+    Raises:
+        DataError: where there are none.
+    """
+    path = Path(pattern).expanduser()
+    if path.is_dir():
+        return _videos_in(path)
+    if path.exists():
+        return [path]
+    # Path.glob wants a folder to start in, which a pattern need not name
+    matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=lambda p: natural_key(str(p)))  # noqa: PTH207
+    videos = [match for match in matches if _is_video(match)]
+    if not videos:
+        hint = "none of the matches is a video or a folder of images" if matches else "it does not exist"
+        raise DataError(
+            f"the input {pattern}: {hint}; give a video file, a folder of images or of videos, or a pattern"
+        )
+    return videos
+
+
+def _videos_in(folder: Path) -> list[Path]:
+    """The folder itself where it holds images, else the videos and folders of images in it."""
+    if _holds_images(folder):
+        return [folder]
+    videos = sorted(filter(_is_video, folder.iterdir()), key=lambda path: natural_key(path.name))
+    if not videos:
+        raise DataError(
+            f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}), no videos "
+            f"({', '.join(VIDEO_SUFFIXES)}) and no folders of images; give the one that directly holds them"
+        )
+    return videos
+
+
+def _is_video(path: Path) -> bool:
+    return _holds_images(path) if path.is_dir() else path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+
+
+def _make_ids_unique(sources: Sequence[FrameSource]) -> None:
+    """Number the ids that several videos share, from the second one on."""
+    seen: Counter[str] = Counter()
+    taken = {str(source.sequence_id) for source in sources}
+    for source in sources:
+        name = str(source.sequence_id)
+        seen[name] += 1
+        while seen[name] > 1 and f"{name}_{seen[name]}" in taken:
+            seen[name] += 1
+        if seen[name] > 1:
+            source.sequence_id = f"{name}_{seen[name]}"
+            taken.add(f"{name}_{seen[name]}")
