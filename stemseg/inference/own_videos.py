@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import glob
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,49 +13,11 @@ import cv2
 import numpy as np
 
 from stemseg.inference.frame_sources import Frame, FrameReader, FrameSource, open_path
+from stemseg.structures.frame_range import FrameRange
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import IMAGE_SUFFIXES, natural_key
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".mts", ".ogv")
-
-
-@dataclass(frozen=True)
-class FrameRange:
-    """Frames taken of a video: every ``step``-th of those from ``start`` up to, but not including, ``stop``."""
-
-    start: int = 0
-    stop: int | None = None
-    step: int = 1
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all frames are taken."""
-        return self == FrameRange()
-
-    def __str__(self) -> str:
-        return f"{self.start}:{'' if self.stop is None else self.stop}:{self.step}"
-
-    def count(self, total: int | None) -> int | None:
-        """How many of ``total`` frames are taken; None where that is not known."""
-        end = self.stop if total is None else total if self.stop is None else min(self.stop, total)
-        return None if end is None else len(range(self.start, end, self.step))
-
-
-def parse_frame_range(text: str) -> FrameRange:
-    """The range that ``--frames`` means: "100:400", "100:", ":400", or "12" for a single frame.
-
-    Raises:
-        argparse.ArgumentTypeError: where it is none.
-    """
-    start, separator, stop = text.partition(":")
-    try:
-        first = int(start) if start else 0
-        last = (int(stop) if stop else None) if separator else first + 1
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no range of frames; write for example 100:400") from None
-    if first < 0 or (last is not None and last <= first):
-        raise argparse.ArgumentTypeError(f"'{text}' holds no frames; frames count from 0, and the last is left out")
-    return FrameRange(first, last)
 
 
 class FrameSelection(FrameSource):

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stemseg.inference.frame_sources import open_path
-from stemseg.inference.own_videos import (
-    FrameRange,
-    FrameSelection,
-    MemoryVideo,
-    find_videos,
-    open_own_videos,
-    parse_frame_range,
-)
+from stemseg.inference.own_videos import FrameSelection, MemoryVideo, find_videos, open_own_videos
+from stemseg.structures.frame_range import FrameRange
 from stemseg.utils.drawing import VideoWriter, write_image
 from stemseg.utils.errors import DataError
 
@@ -66,20 +59,6 @@ def test_videos_of_one_name_get_ids_of_their_own(folder: Path, tmp_path: Path) -
     write_image(tmp_path / "b_2" / "x.png", frame(0))
     inputs = [folder / "b.webm", tmp_path / "other" / "b", tmp_path / "b_2"]
     assert [source.sequence_id for source in open_own_videos(inputs)] == ["b", "b_3", "b_2"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("1:3", FrameRange(1, 3)), ("2:", FrameRange(2)), (":3", FrameRange(0, 3)), ("2", FrameRange(2, 3))],
-)
-def test_ranges_of_frames_are_read(text: str, expected: FrameRange) -> None:
-    assert parse_frame_range(text) == expected
-
-
-@pytest.mark.parametrize("text", ["a:b", "3:1", "2:2", "-1:3", "1:2:3"])
-def test_what_is_no_range_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
-        parse_frame_range(text)
 
 
 def test_a_part_of_a_video_keeps_its_frames_names(folder: Path) -> None:
