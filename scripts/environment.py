@@ -17,7 +17,8 @@ def enter_environment(directory: Path = ROOT / ".venv") -> None:
     """Return inside the project's virtual environment; a process outside it is run again inside.
 
     The environment is made once: a stamp records what it was filled with, and only a change installs anew.
-    Set ``STEMSEG_NO_VENV=1`` to use the running Python as it is.
+    Set ``STEMSEG_NO_VENV=1`` to use the running Python as it is, and ``STEMSEG_EXTRAS=dev,eval`` to install other of
+    setup.py's extras than "dev".
 
     Raises:
         SystemExit: where this Python is not supported or the installation fails.
@@ -48,10 +49,14 @@ def _build(directory: Path, python: Path) -> None:
             f"could not make {directory}: {error}\nOn Debian and Ubuntu: apt install python3-venv, then run this again"
         )
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command = [*install, "-r", str(ROOT / "requirements.txt"), "-e", f"{ROOT}[dev]"]
+    command = [*install, "-r", str(ROOT / "requirements.txt"), "-e", f"{ROOT}[{_extras()}]"]
     if subprocess.call(command, cwd=ROOT) != 0:
         sys.exit(f"installation failed; the command was: {' '.join(command)}")
     (directory / "stemseg-stamp").write_text(_fingerprint(), encoding="ascii")
+
+
+def _extras() -> str:
+    return os.environ.get("STEMSEG_EXTRAS", "dev")
 
 
 def _is_current(directory: Path) -> bool:
@@ -60,5 +65,6 @@ def _is_current(directory: Path) -> bool:
 
 
 def _fingerprint() -> str:
-    content = (ROOT / "requirements.txt").read_bytes() + (ROOT / "setup.py").read_bytes() + sys.version.encode()
+    content = (ROOT / "requirements.txt").read_bytes() + (ROOT / "setup.py").read_bytes()
+    content += sys.version.encode() + _extras().encode()
     return hashlib.sha256(content).hexdigest()
