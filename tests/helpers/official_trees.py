@@ -94,12 +94,12 @@ def davis(root):
     return truth
 
 
-def youtube_vis(root, names=CLASSES_2019, layout="2019"):
-    """Videos 7 and 3 for training, 5 without annotations. Returns {video: {official id: (category, masks or None)}}."""
+def youtube_vis(root, names=CLASSES_2019, layout="2019", train=(7, 3)):
+    """Videos for training, and 5 without annotations. Returns {video: {official id: (category, masks or None)}}."""
     truth, videos, annotations = {}, [], []
     folder = {"2019": "{}/JPEGImages", "2021": "{}/JPEGImages", "ovis": "{}"}[layout]
     categories = [{"id": i, "name": name, "supercategory": "object"} for i, name in enumerate(names, start=1)]
-    for video in (7, 3):
+    for video in train:
         videos.append(_video_entry(root / folder.format("train"), video))
         maps = [id_map(video * 10 + t, [100 + video, 200 + video]) for t in range(3)]
         for category, official in ((4, 100 + video), (len(names), 200 + video)):
