@@ -1,7 +1,8 @@
-"""The instances of one frame as small uint8 images that hold instance numbers.
+"""Frames and clips with their ground truth before preprocessing: bytes at the images' own size, cheap to change.
 
-A frame with ten instances costs one byte per pixel instead of ten; where instances overlap, the later one goes to a
-further layer, so that no pixel of any instance is lost. Binary masks appear only in the last step, at network size.
+The instances of a frame are small uint8 images that hold instance numbers. A frame with ten instances costs one byte
+per pixel instead of ten; where instances overlap, the later one goes to a further layer, so that no pixel of any
+instance is lost. Binary masks appear only in the last step, at network size.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _VALUES_PER_LAYER = 255
 
 
 class Place(NamedTuple):
-    """Where an instance stands: its pixels are those of layer ``layer`` that hold ``value`` (1 to 255)."""
+    """The place of an instance: its pixels are those of layer ``layer`` that hold ``value`` (1 to 255)."""
 
     layer: int
     value: int
@@ -90,9 +91,6 @@ def _first_free_layer(layers: list[np.ndarray], used: list[int], box: tuple[slic
         if used[index] < _VALUES_PER_LAYER and not np.logical_and(layer[box], inside).any():
             return index
     return len(layers)
-
-
-# A clip before preprocessing: bytes and id maps at the original image size, cheap to flip, warp and paste.
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _HUE_STEPS = 180  # of the full circle in OpenCV's 8-bit images
 
 @dataclass(frozen=True)
 class AugmentationRange:
-    """How far the random changes of a frame go.
+    """Limits of the random changes of a frame.
 
     Attributes:
         perspective: standard deviation of the inward shift of each corner, as a share of the image's sides.

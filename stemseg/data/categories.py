@@ -1,4 +1,4 @@
-"""Which categories of a dataset are trained, and as what: the maps in ``category_maps/``, matched by name.
+"""The categories of a dataset that are trained, and as what: the maps in ``category_maps/``, matched by name.
 
 Ids are never trusted alone: an annotation file says which name each of its ids has, and a file whose names don't fit
 the map is an error, never a silent remap.
@@ -24,7 +24,7 @@ _ANY = "*"
 
 @dataclass(frozen=True)
 class CategoryRule:
-    """What happens to the instances of one dataset.
+    """The use of the instances of one dataset, by category.
 
     Attributes:
         targets: training category of each category id of the annotation file; ids that are missing are left out.
@@ -75,7 +75,7 @@ class CategorySpace:
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def rule(self, dataset: str, labels: Mapping[int, str], source: Path) -> CategoryRule:
-        """How the categories of a dataset map into this space.
+        """The map of a dataset's categories into this space.
 
         Args:
             dataset: its id in the registry.

@@ -25,7 +25,7 @@ _OPAQUE = 128  # alpha from which on a pixel belongs to the object
 
 @dataclass(frozen=True, kw_only=True)
 class CopyPasteRange:
-    """How far the random choices go.
+    """Limits of the random choices.
 
     Attributes:
         height, width: of the clips, in pixels.

@@ -1,4 +1,4 @@
-"""The training set that the data loader reads."""
+"""The training set that the data loader reads: its sources, and the mix of them that makes a run (method.md §10)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stemseg.data.video_clips import VideoChanges, VideoClips
 from stemseg.datasets import COPY_PASTE, CUSTOM, find_dataset
 from stemseg.structures.clip import Clip
 
-_SAMPLE = 0  # keeps the samples' generators apart from those of the schedule
+_SAMPLE, _ORDER, _EPOCH = 0, 1, 2  # keep the generators of samples, of their order and of epochs apart
 
 
 class ClipDataset(Dataset):
@@ -63,13 +63,6 @@ class ClipDataset(Dataset):
             raise IndexError(f"sample {index} of a run of {len(self)}")
         source, position = self._schedule[index]
         return self.sources[source].draw(position, np.random.default_rng([self._seed, _SAMPLE, index]))
-
-
-# Which dataset each sample of a run comes from, and which of its samples: exact shares in a shuffled order.
-
-
-# keep the generators for the order and for the epochs apart from each other, and from the samples' own
-_ORDER, _EPOCH = 1, 2
 
 
 class MixSchedule:
@@ -118,9 +111,6 @@ def share_out(total: int, weights: Sequence[float]) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _epoch_order(length: int, seed: int, dataset: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, _EPOCH, dataset, epoch]).permutation(length)
-
-
-# From a configuration to its training set.
 
 
 # where the registry does not say otherwise

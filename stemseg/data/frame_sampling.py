@@ -1,4 +1,4 @@
-"""Which frames make a training clip (method.md §10). Frames are indices; nothing is loaded here."""
+"""The choice of a training clip's frames (method.md §10). Frames are indices; nothing is loaded here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stemseg.utils.errors import DataError
 
 
 class FrameGap(NamedTuple):
-    """How far apart a clip's first and last frame are, in frames, both ends included."""
+    """The distance of a clip's first and last frame, in frames, both ends included."""
 
     lower: int
     upper: int
@@ -52,7 +52,7 @@ def split_at_empty_stretches(occupied: Sequence[bool], stretch: int = 6) -> list
 
 
 def sample_frames(length: int, num_frames: int, gap: FrameGap, rng: np.random.Generator) -> np.ndarray:
-    """Draw the frames of a clip from a run of ``length`` frames.
+    """Draw the frames of a clip from a run of ``length`` frames, (10.1).
 
     The span is uniform in ``gap`` (cut to length - 1), the start uniform; frames are evenly spaced and rounded, so that
     a span shorter than T - 1 repeats frames.

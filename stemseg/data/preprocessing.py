@@ -1,4 +1,7 @@
-"""From an image in pixels to the network's input: resize, normalize, pad (method.md §1). Shared with inference."""
+"""From an image in pixels to the network's input: resize, normalize, pad (method.md §1); shared with inference.
+
+For training also the last steps of loading: from a raw clip to the tensors of a sample, and from samples to a batch.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ SIZE_MULTIPLE = 32  # the coarsest feature map has stride 32
 
 
 def resize_dims(height: int, width: int, min_dim: int, max_dim: int) -> tuple[int, int]:
-    """(height, width) at which an image enters the network.
+    """(height, width) at which an image enters the network, (1.1).
 
     The shorter side becomes ``min_dim`` unless that makes the longer one exceed ``max_dim``, which then decides.
     """
@@ -101,7 +104,7 @@ class ImagePreprocessor:
 
     def restore(self, frames: Tensor) -> np.ndarray:
         """Undo the normalization, to look at what the network sees: [T, 3, h, w] -> [T, h, w, 3] uint8, B G R."""
-        channels = frames.float().cpu().numpy()[:, self._output_channel]
+        channels = frames.float().cpu().numpy()[:, self._output_channel]  # [T, 3, h, w], B G R
         first, last = (np.array([table[i] for table in self._tables])[:, None, None] for i in (0, 255))
         values = (channels - first) * (255.0 / (last - first))
         return np.ascontiguousarray(values.clip(0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1))
@@ -122,9 +125,6 @@ def build_preprocessor(cfg: Config, *, min_dim: int | None = None, max_dim: int 
         unit_scale=configured.NORMALIZE_TO_UNIT_SCALE,
         bgr_input=configured.BGR_INPUT,
     )
-
-
-# The last step of loading: from a raw clip to the tensors of a training sample, at network size.
 
 
 def prepare_clip(clip: AnnotatedClip, preprocessor: ImagePreprocessor) -> Clip:
@@ -150,9 +150,6 @@ def prepare_clip(clip: AnnotatedClip, preprocessor: ImagePreprocessor) -> Clip:
     kept_masks = masks if visible.all() else masks[visible]
     targets = ClipTargets(*(torch.from_numpy(array) for array in (kept_masks, categories, ignore)))
     return Clip(torch.from_numpy(frames), targets, clip.name)
-
-
-# From single clips to a batch.
 
 
 def collate_clips(clips: Sequence[Clip]) -> ClipBatch:

@@ -71,7 +71,7 @@ class StillClips:
         return AnnotatedFrame(pixels, ids, self._ignore_region(image, trained))
 
     def _ignore_region(self, image: StillImage, trained: list[int]) -> np.ndarray | None:
-        """What the file marks, what the rule ignores, and the instances beyond its limits."""
+        """The union of what the file marks, what the rule ignores, and the instances beyond its limits."""
         masks = [self._decode(image, i) for i in range(len(image.categories)) if self._is_ignored(image, i, trained)]
         if image.ignore:
             size = (image.height, image.width)

@@ -1,4 +1,7 @@
-"""Clips from annotated videos."""
+"""Clips from annotated videos, and the clip's only instance shown twice in them (method.md §10).
+
+Clips of a single object teach nothing about separating instances; with a copy of the object in front of it they do.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,15 @@ from stemseg.structures.annotations import VideoSequence
 from stemseg.structures.rle import rle_area
 from stemseg.utils.errors import DataError
 
+# of the copy's shift
+_SIDEWAYS = (0.75, 1.0)  # of the instance's width
+_VERTICAL = 0.25  # of its height, up or down
+_LARGEST = 0.3  # of the image's side
+
 
 @dataclass(frozen=True)
 class VideoChanges:
-    """What is done to a clip after loading; each of the first three happens to half of the clips it can happen to."""
+    """Changes of a clip after loading; each of the first three happens to half of the clips it can happen to."""
 
     horizontal_flip: bool
     time_reversal: bool
@@ -144,14 +152,6 @@ def _occupied(sequence: VideoSequence, targets: dict[int, int]) -> list[bool]:
     ]
 
 
-# Showing a clip's only instance twice: single-object clips then teach to tell instances apart (method.md §10).
-
-
-_SIDEWAYS = (0.75, 1.0)  # of the instance's width
-_VERTICAL = 0.25  # of its height, up or down
-_LARGEST = 0.3  # of the image's side
-
-
 class _Extent(NamedTuple):
     """The box around the instance in all frames, and its largest size in one frame."""
 
@@ -162,7 +162,7 @@ class _Extent(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """Where the copy goes, in pixels, and whether it is mirrored."""
+    """The way from the instance to its copy, in pixels, and whether the copy is mirrored."""
 
     dy: int
     dx: int

@@ -1,4 +1,4 @@
-"""What the letters of ``EMBEDDING_DIM_MODE`` mean (method.md §4)."""
+"""The meaning of the letters of ``EMBEDDING_DIM_MODE`` (method.md §4)."""
 
 from __future__ import annotations
 

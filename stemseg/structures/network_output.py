@@ -1,4 +1,4 @@
-"""What the network returns for a batch of clips, for training and inference alike."""
+"""The network's output for a batch of clips, and the feature maps between its parts; in training and inference."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class InterruptListener:
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects after a signal: 128 + its number; SIGTERM's where another process got it."""
+        """The exit code after a signal, as shells have it: 128 + its number; SIGTERM's where another process got it."""
         return 128 + (self._received or signal.SIGTERM)
 
     def __enter__(self) -> InterruptListener:

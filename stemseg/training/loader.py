@@ -1,4 +1,9 @@
-"""Clips from the dataset to the training loop, through worker processes."""
+"""Clips from the dataset to the training loop, through worker processes.
+
+A batch is cut into *micro-batches*, the clips of one forward pass. Losses are means over a micro-batch, so what the
+gradient of a batch is depends on how it is cut, never on who computes which piece: K processes take every K-th
+micro-batch each, and average to what one process accumulates over all of them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ from stemseg.utils.errors import ConfigError
 
 
 class SampleSource(Protocol):
-    """What training needs of a dataset: sample i is a pure function of i, whoever asks and in whatever order."""
+    """A dataset as training needs it: sample i is a pure function of i, whoever asks and in whatever order."""
 
     def __getitem__(self, index: int) -> Clip:
         """Sample ``index`` of the run."""
@@ -76,13 +81,6 @@ def _start_worker(worker_id: int) -> None:
     shield_worker()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)  # workers share the cores by being many
-
-
-# Which clips go through the network together, in which process and in which order.
-#
-# A batch is cut into *micro-batches*, the clips of one forward pass. Losses are means over a micro-batch, so what the
-# gradient of a batch is depends on how it is cut, never on who computes which piece: K processes take every K-th
-# micro-batch each, and average to what one process accumulates over all of them.
 
 
 class MicroBatchSampler(Sampler[list[int]]):

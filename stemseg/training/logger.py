@@ -1,4 +1,4 @@
-"""What a run tells about itself: TensorBoard scalars and pictures, and a line on the console."""
+"""The log of a run: scalars and pictures for TensorBoard, and a line on the console."""
 
 from __future__ import annotations
 
@@ -53,7 +53,14 @@ class _RunningMeans:
 
 
 class TrainingLogger:
-    """Collects the records of a run and shows their means at intervals."""
+    """Collects the records of a run and shows their means at intervals.
+
+    Args:
+        directory: for TensorBoard's files; None writes and prints nothing (all processes but the main one).
+        max_iterations: of the whole run, for the remaining time.
+        display_interval, summary_interval: iterations between lines on the console, and between scalars in
+            TensorBoard; 0: never.
+    """
 
     def __init__(
         self,
@@ -63,13 +70,6 @@ class TrainingLogger:
         display_interval: int,
         summary_interval: int,
     ) -> None:
-        """
-        Args:
-            directory: for TensorBoard's files; None writes and prints nothing (all processes but the main one).
-            max_iterations: of the whole run, for the remaining time.
-            display_interval, summary_interval: iterations between lines on the console, and between scalars in
-                TensorBoard; 0: never.
-        """
         self._directory = directory
         self._writer: SummaryWriter | None = None
         self._max_iterations = max_iterations
@@ -114,7 +114,7 @@ class TrainingLogger:
             self._bar = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs so that its log goes on smoothly; plain values only."""
+        """Plain values with which the log of a resumed run goes on smoothly."""
         return {
             "total_seconds": self._total_seconds,
             "recent_seconds": self._rate.values,

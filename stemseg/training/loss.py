@@ -1,4 +1,4 @@
-"""What training minimizes: the network with its losses and their weights (method.md §6)."""
+"""The loss that training minimizes: the network's outputs against their targets, terms and weights (method.md §6)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,15 @@ class LossReport(NamedTuple):
 class TrainingLoss(nn.Module):
     """Maps a batch of clips to its loss. Distributed training wraps this module; checkpoints hold ``network`` alone.
 
+    Args:
+        network: the network to train; its embedding criterion has the weights of its own terms.
+        semantic_weight: of the class and the foreground loss.
+        flow_weight: of the appearance flow's bits per dimension.
+        loss_at_full_resolution: upsample the outputs to the targets, instead of shrinking the targets.
+        freeze_backbone: no gradient for the backbone, and eval mode always.
+
     Attributes:
-        network: the network to train.
+        network: the same.
         warming_up: set to train the appearance flow alone, on A as the network happens to make it.
     """
 
@@ -48,14 +55,6 @@ class TrainingLoss(nn.Module):
         loss_at_full_resolution: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        """
-        Args:
-            network: the network to train; its embedding criterion has the weights of its own terms.
-            semantic_weight: of the class and the foreground loss.
-            flow_weight: of the appearance flow's bits per dimension.
-            loss_at_full_resolution: upsample the outputs to the targets, instead of shrinking the targets.
-            freeze_backbone: no gradient for the backbone, and eval mode always.
-        """
         super().__init__()
         self.network = network
         self.warming_up = False
@@ -136,11 +135,8 @@ def _map(function, output: NetworkOutput) -> NetworkOutput:
     return NetworkOutput(*(None if x is None else function(x) for x in output))
 
 
-# Training targets at the scale of the network's outputs (method.md §1).
-
-
 def downscale_targets(targets: ClipTargets) -> ClipTargets:
-    """Masks and ignore mask at a quarter of the size; H and W must be multiples of 4.
+    """Masks and ignore mask at a quarter of the size (method.md §1); H and W must be multiples of 4.
 
     Published weights were trained on bilinear interpolation followed by truncation to integers: a pixel is 1 only where
     all the pixels that it interpolates are. With a factor of 1/4 these are the inner 2x2 of each 4x4.
@@ -150,5 +146,5 @@ def downscale_targets(targets: ClipTargets) -> ClipTargets:
 
 def _erode(mask: Tensor) -> Tensor:
     """[..., H, W] uint8 -> [..., H/4, W/4]."""
-    rows = mask[..., 1::4, :] & mask[..., 2::4, :]
+    rows = mask[..., 1::4, :] & mask[..., 2::4, :]  # [..., H/4, W]
     return rows[..., 1::4] & rows[..., 2::4]

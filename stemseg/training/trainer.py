@@ -67,7 +67,7 @@ class TrainerSettings:
 
 
 class StepReport(NamedTuple):
-    """What one step did.
+    """The outcome of one step.
 
     Attributes:
         terms: mean of each loss term over this process's micro-batches, "total" among them; scalars on the device.

@@ -1,4 +1,4 @@
-"""What the network sees and makes of a training clip, as one contact sheet for TensorBoard."""
+"""A contact sheet of a training clip for TensorBoard: the network's input, and what it makes of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ FRAME_WIDTH = 224  # pixels of a frame in the sheet
 
 
 class ClipVisualizer:
-    """Paints the first clip of a batch: a row each for input, ground truth, prediction, seediness and embedding."""
+    """Paints the first clip of a batch: a row each for input, ground truth, prediction, seediness and embedding.
+
+    Args:
+        cluster, semantics: make instances of the network's output, as inference does.
+        free_dim_bandwidths: [n], constant bandwidth of each free dimension.
+        preprocessor: knows the normalization of the input frames, to undo it.
+    """
 
     def __init__(
         self,
@@ -32,12 +38,6 @@ class ClipVisualizer:
         free_dim_bandwidths: Tensor,
         preprocessor: ImagePreprocessor,
     ) -> None:
-        """
-        Args:
-            cluster, semantics: make instances of the network's output, as inference does.
-            free_dim_bandwidths: [n], constant bandwidth of each free dimension.
-            preprocessor: knows the normalization of the input frames, to undo it.
-        """
         self._cluster = cluster
         self._semantics = semantics
         self._free_dim_bandwidths = free_dim_bandwidths

@@ -1,4 +1,8 @@
-"""Writing a dataset of synthetic videos: JPEG frames and the standard annotation JSON, in parallel."""
+"""Writes a dataset of synthetic videos: JPEG frames and the standard annotation JSON, in parallel.
+
+:func:`write_preview` shows any annotated video dataset as a contact sheet: frames, and below each the same frame with
+its masks.
+"""
 
 from __future__ import annotations
 
@@ -90,9 +94,6 @@ def write_video(folder: Path, split: str, options: SceneOptions, seed: int, inde
     seen = sorted(set().union(*segmentations))
     classes = {actor.instance_id: actor.category_id for actor in scene.actors}
     return VideoSequence(name, options.height, options.width, paths, {i: classes[i] for i in seen}, segmentations)
-
-
-# A contact sheet of an annotated video dataset: frames and, below each, the same frame with its masks.
 
 
 def write_preview(annotations: Path, images: Path, output: Path, *, num_videos: int = 6, num_frames: int = 8) -> None:

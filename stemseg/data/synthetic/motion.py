@@ -9,7 +9,7 @@ from scipy.interpolate import PchipInterpolator
 
 
 class Motion(NamedTuple):
-    """Where something is in every frame.
+    """Place, angle and size of something in every frame.
 
     Attributes:
         centers: [T, 2] float64, (x, y) in pixels.

@@ -1,4 +1,7 @@
-"""Scenes: what is in a video, drawn at random. Rendering is in :mod:`stemseg.data.synthetic.rendering`."""
+"""Scenes: what is in a video, drawn at random, and the outlines that give synthetic objects their class.
+
+Rendering is in :mod:`stemseg.data.synthetic.rendering`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _ALL_HUES = (0.0, 360.0)
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """What the videos of a dataset have in common.
+    """Traits that the videos of a dataset share.
 
     Attributes:
         height, width: frame size in pixels.
@@ -179,9 +182,6 @@ def _contrasting_palette(
         if textures.color_distance(textures.palette_bgr(palette).mean(axis=0), surround) >= _MIN_CONTRAST:
             break
     return palette
-
-
-# The outlines that give synthetic objects their class.
 
 
 def outline(name: str) -> np.ndarray:
