@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stemseg.utils.errors import ConfigError
+from stemseg.utils.text import shown
 
 ANNOTATIONS_VARIABLE = "STEMSEG_JSON_ANNOTATIONS_DIR"
 CUSTOM = "custom"
@@ -197,7 +198,11 @@ def find_dataset(name: str, among: Iterable[str] | None = None) -> DatasetEntry:
         if spelling in (entry.name, *entry.aliases):
             return entry
     known = [entry for entry in DATASETS.values() if spelling in (entry.name, *entry.aliases)]
-    problem = f"'{name}' ({known[0].title}, {known[0].kind}) is not possible here" if known else f"'{name}' is unknown"
+    problem = (
+        f"{shown(name)} ({known[0].title}, {known[0].kind}) is not possible here"
+        if known
+        else f"{shown(name)} is unknown"
+    )
     raise ConfigError(f"dataset {problem}; expected one of {', '.join(map(spellings, possible))}")
 
 

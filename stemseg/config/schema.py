@@ -1,39 +1,32 @@
-"""What a configuration value may be: its type, its choices, and which values go together."""
+"""The values that a single key may have: type, choices or range, and the source of those that follow from others."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from stemseg.config.tree import Config
 from stemseg.datasets import COPY_PASTE, find_dataset, video_datasets
 from stemseg.structures.embedding_dims import parse_dim_mode
 from stemseg.utils.errors import ConfigError
+from stemseg.utils.text import shorten_list, shown
 
 CLIP_LENGTHS = (2, 4, 8, 16, 24, 32)
+DECODERS = ("EMBEDDINGS", "SEEDINESS", "SEMSEG")
 
-# keys whose default is null, with the type that a value must have
-_NULLABLE: dict[str, type] = {
-    "MODEL.BACKBONE.PRETRAINED_WEIGHTS": str,
-    "DATA.CUSTOM.TRAIN_JSON": str,
-    "DATA.CUSTOM.TRAIN_IMAGES": str,
-    "DATA.CUSTOM.VAL_JSON": str,
-    "DATA.CUSTOM.VAL_IMAGES": str,
-}
-_DECODERS = ("EMBEDDINGS", "SEEDINESS", "SEMSEG")
+# keys whose value is a path, or null
+_PATHS = (
+    "MODEL.BACKBONE.PRETRAINED_WEIGHTS", "DATA.CUSTOM.TRAIN_JSON", "DATA.CUSTOM.TRAIN_IMAGES", "DATA.CUSTOM.VAL_JSON",
+    "DATA.CUSTOM.VAL_IMAGES",
+)  # fmt: skip
 _CHOICES: dict[str, tuple] = {
     "INPUT.NUM_FRAMES": CLIP_LENGTHS,
     "MODEL.BACKBONE.TYPE": ("R-14-FPN", "R-26-FPN", "R-50-FPN", "R-101-FPN", "EfficientNet-Lite0-FPN"),
     "MODEL.BACKBONE.NORM": ("frozen", "batch", "group"),
     "MODEL.BACKBONE.FREEZE_AT_STAGE": (0, 1, 2, 3, 4, 5),
-    "MODEL.EMBEDDINGS.SCALE": ([4, 8, 16, 32],),
-    "MODEL.SEEDINESS.FEATURE_SCALE": ([4, 8, 16, 32],),
-    "MODEL.SEMSEG.FEATURE_SCALE": ([4, 8, 16, 32],),
-    **{f"MODEL.{d}.HEAD_TYPE": ("squeeze_expand_decoder",) for d in _DECODERS},
-    **{f"MODEL.{d}.NORMALIZATION_LAYER": ("gn", "none") for d in _DECODERS},
-    **{f"MODEL.{d}.POOL_TYPE": ("avg", "max") for d in _DECODERS},
-    "MODEL.OFFSET.HEAD_TYPE": ("glow",),
+    **{f"MODEL.{d}.NORMALIZATION_LAYER": ("gn", "none") for d in DECODERS},
+    **{f"MODEL.{d}.POOL_TYPE": ("avg", "max") for d in DECODERS},
     "MODEL.OFFSET.FEATURES": ("stride32", "trunk"),
     "MODEL.OFFSET.CONDITION": ("none", "masks", "identity"),
     "MODEL.OFFSET.LIKELIHOOD": ("frame", "instance_pixels", "instance_means"),
@@ -45,12 +38,80 @@ _CHOICES: dict[str, tuple] = {
     "TRAINING.OPTIMIZER": ("SGD", "Adam"),
     "TRAINING.LR_DECAY_TYPE": ("none", "step", "exponential"),
 }
-_POSITIVE = (
-    "INPUT.MIN_DIM", "INPUT.MAX_DIM", "TRAINING.MAX_ITERATIONS", "TRAINING.BATCH_SIZE", "TRAINING.MAX_SAMPLES_PER_GPU",
-    "MODEL.OFFSET.N_FLOW", "MODEL.OFFSET.N_BLOCK", "MODEL.OFFSET.HIDDEN_CHANNELS", "MODEL.OFFSET.CONDITION_CHANNELS",
-    "TRAINING.LR_EXP_DECAY_STEPS", "TRAINING.LR_EXP_DECAY_FACTOR", "CLUSTERING.MAX_INSTANCES",
-    "INFERENCE.FRAMES_PER_BATCH",
-)  # fmt: skip
+
+
+class Range(NamedTuple):
+    """The finite numbers from ``low`` to ``high``, or so many of them where the key holds a list."""
+
+    low: float
+    high: float
+    above: bool = False  # above ``low``, not ``low`` itself
+    count: int | None = None
+
+    def allows(self, value: Any) -> bool:
+        """Whether a number, each one of a list, or each value of a mapping lies in the range; NaN never does."""
+        if isinstance(value, Mapping):
+            return all(map(self.allows, value.values()))
+        if isinstance(value, list):
+            return self.count in (None, len(value)) and all(map(self.allows, value))
+        return self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        numbers = f"{self.count} numbers" if self.count else "a number"
+        start = f"above {self.low:.10g} and at most" if self.above else f"from {self.low:.10g} to"
+        return f"{numbers} {start} {self.high:.10g}"
+
+
+_STEPS, _COUNT, _CHANNELS = Range(0, 1e8), Range(1, 4096), Range(1, 8192)
+_SHARE, _WEIGHT, _FACTOR = Range(0, 1), Range(0, 1e6), Range(0, 1, above=True)
+# by the last part of a key, which means the same in every section; every number of defaults.yaml has choices or a range
+_RANGES: dict[str, Range] = {
+    "IMAGE_MEAN": Range(0, 255, count=3),
+    "IMAGE_STD": Range(1e-4, 1e4, count=3),
+    **dict.fromkeys(("MIN_DIM", "MAX_DIM"), Range(1, 16384)),
+    "NUM_CLASSES": Range(2, 10000),
+    "EMBEDDING_SIZE": Range(2, 64),
+    "INTER_CHANNELS": _CHANNELS._replace(count=4),
+    **dict.fromkeys(
+        ("STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS", "WIDTH_PER_GROUP", "BACKBONE_OUT_CHANNELS", "CONDITION_CHANNELS",
+         "HIDDEN_CHANNELS"), _CHANNELS),
+    **dict.fromkeys(("NORM_GROUPS", "GN_NUM_GROUPS"), _COUNT),
+    "TIME_SCALE": Range(0, 1000, above=True),
+    "GRADIENT_SCALE": _WEIGHT,
+    "N_FLOW": Range(1, 256),
+    "N_BLOCK": Range(1, 8),
+    "SEED": Range(0, 2**32 - 1),
+    "MAX_ITERATIONS": Range(1, 1e8),
+    **dict.fromkeys(("BATCH_SIZE", "MAX_SAMPLES_PER_GPU", "FRAMES_PER_BATCH"), _COUNT),
+    **dict.fromkeys(("GLOW_EPOCH", "LR_WARMUP_ITERATIONS", "LR_DECAY_STEPS", "LR_EXP_DECAY_START"), _STEPS),
+    "LR_EXP_DECAY_STEPS": Range(1, 1e8),
+    "GRAD_CLIP_NORM": Range(0, 1e9),
+    "INITIAL_LR": Range(0, 100, above=True),
+    "MOMENTUM": _SHARE,
+    "WEIGHT_DECAY": Range(0, 10),
+    **dict.fromkeys(("LR_DECAY_FACTOR", "LR_EXP_DECAY_FACTOR"), _FACTOR),
+    **dict.fromkeys(
+        ("WEIGHT", "WEIGHT_LOVASZ", "WEIGHT_VARIANCE_SMOOTHNESS", "WEIGHT_SEEDINESS", "WEIGHT_OFFSET", "MIX"), _WEIGHT),
+    "FREE_DIM_STDS": Range(1e-3, 1e3),
+    **dict.fromkeys(("FRAME_GAP_LOWER", "FRAME_GAP_UPPER"), Range(1, 1e6)),
+    "INFERENCE_FRAME_OVERLAP": Range(1, max(CLIP_LENGTHS) - 1),
+    "MAX_INFERENCE_TRACKS": Range(1, 1e6),
+    **dict.fromkeys(("FILTER_MIN_AREA", "FILTER_MIN_TRACK_LENGTH"), Range(0, 1e9, count=2)),
+    **dict.fromkeys(("FILTER_MIN_BOX_FILL", "FILTER_MAX_GAP_RATIO"), _SHARE._replace(count=2)),
+    **dict.fromkeys(
+        ("MIN_SEEDINESS_PROB", "PRIMARY_PROB_THRESHOLD", "SECONDARY_PROB_THRESHOLD", "MIN_MATCH_IOU",
+         "SEEDINESS_THRESHOLD"), _SHARE),
+    "MAX_INSTANCES": Range(1, 10000),
+    # DATA.COPY_PASTE
+    "SOURCES": _WEIGHT,
+    **dict.fromkeys(("HEIGHT", "WIDTH"), Range(1, 16384)),
+    "MAX_OBJECTS": Range(0, 1000),
+    "OBJECT_SIZE": Range(0.01, 4, count=2),
+    "ZOOM": Range(1, 100, count=2),
+    "MOTION": Range(0, 100),
+    "LIGHT": Range(0, 255),
+    **dict.fromkeys(("BEHIND_PROBABILITY", "BLUR_PROBABILITY"), _SHARE),
+}  # fmt: skip
 
 
 def _warn_unused(path: str, where: str) -> None:
@@ -71,43 +132,135 @@ LEGACY_KEYS: dict[str, Callable[[str, str], None]] = {
 }  # fmt: skip
 
 
+class DerivedKey(NamedTuple):
+    """A key of published files that follows from others, or has one possible value; ours leave it out.
+
+    Attributes:
+        example: a possible value; others have its type.
+        derive: the value in a whole configuration.
+        reason: of that value, for the error about another one.
+        is_possible: whether a value that a file gives may stand beside the derived one.
+    """
+
+    example: Any
+    derive: Callable[[Mapping[str, Any]], Any]
+    reason: str
+    is_possible: Callable[[Mapping[str, Any], Any, Any], bool] = lambda values, given, derived: given == derived
+
+
+def _only(value: Any) -> DerivedKey:
+    return DerivedKey(value, lambda values: value, "nothing else exists")
+
+
+def _appearance_letters(values: Mapping[str, Any]) -> str:
+    """One "f" for each free dimension; without an appearance embedding what published files say there in vain."""
+    model = values["MODEL"]
+    return model["EMBEDDING_DIM_MODE"].lstrip("xyt") if model["USE_OFFSET_HEAD"] else "fff"
+
+
+def _remaining_letters(values: Mapping[str, Any]) -> str:
+    model = values["MODEL"]
+    if not model["USE_OFFSET_HEAD"]:
+        return "xyt"
+    return model["EMBEDDING_DIM_MODE"][: -len(model["GLOW_DIM_MODE"])]
+
+
+def _may_be_appearance(values: Mapping[str, Any], given: str, derived: str) -> bool:
+    return not values["MODEL"]["USE_OFFSET_HEAD"] or (given != "" and derived.endswith(given))
+
+
+def _may_remain(values: Mapping[str, Any], given: str, derived: str) -> bool:
+    return not values["MODEL"]["USE_OFFSET_HEAD"] or given == derived
+
+
+# in the order in which they are derived
+DERIVED_KEYS: dict[str, DerivedKey] = {
+    **{f"MODEL.{d}.HEAD_TYPE": _only("squeeze_expand_decoder") for d in DECODERS},
+    "MODEL.OFFSET.HEAD_TYPE": _only("glow"),
+    "MODEL.EMBEDDINGS.SCALE": _only([4, 8, 16, 32]),
+    "MODEL.SEEDINESS.FEATURE_SCALE": _only([4, 8, 16, 32]),
+    "MODEL.SEMSEG.FEATURE_SCALE": _only([4, 8, 16, 32]),
+    "MODEL.EMBEDDINGS.EMBEDDING_SIZE": DerivedKey(
+        4,
+        lambda values: parse_dim_mode(values["MODEL"]["EMBEDDING_DIM_MODE"]).size,
+        "the number of letters of 'MODEL.EMBEDDING_DIM_MODE'",
+    ),
+    "MODEL.GLOW_DIM_MODE": DerivedKey(
+        "fff", _appearance_letters, "the free dimensions of 'MODEL.EMBEDDING_DIM_MODE', or fewer", _may_be_appearance
+    ),
+    "MODEL.STEM_DIM_MODE": DerivedKey(
+        "xyt", _remaining_letters, "'MODEL.EMBEDDING_DIM_MODE' without 'MODEL.GLOW_DIM_MODE'", _may_remain
+    ),
+}
+
+
+def derive_values(values: dict[str, Any], *, where: str) -> None:
+    """Write the derived keys into a whole configuration, in place.
+
+    Raises:
+        ConfigError: where a file gave one of them another value than it can have.
+    """
+    for path, key in DERIVED_KEYS.items():
+        *sections, name = path.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        try:
+            derived = key.derive(values)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        given = section.setdefault(name, derived)
+        if not key.is_possible(values, given, derived):
+            raise ConfigError(
+                f"{where}: '{path}' is {shown(given)}, but it must be {shown(derived)}, {key.reason}; leave the key out"
+            )
+        _check_limits(path, given, where)
+
+
 def check_value(path: str, value: Any, default: Any, *, where: str) -> Any:
     """Return ``value`` in the type that the default has, and datasets by their ids.
 
     Raises:
-        ConfigError: where the type differs, the value is none of the key's choices, or a dataset is unknown.
+        ConfigError: where the type differs, the value is none of the key's choices or out of its range, or a dataset is
+            unknown.
     """
     value = _by_canonical_name(path, _check_type(path, value, default, where), where)
-    choices = _CHOICES.get(path)
-    if choices is not None and value not in choices:
-        raise ConfigError(f"{where}: '{path}' is {value!r}, expected one of {', '.join(map(str, choices))}")
-    if path in _POSITIVE and value <= 0:
-        raise ConfigError(f"{where}: '{path}' is {value!r}, expected a number above 0")
+    _check_limits(path, value, where)
     return value
 
 
+def _check_limits(path: str, value: Any, where: str) -> None:
+    choices = _CHOICES.get(path)
+    if choices is not None and value not in choices:
+        raise ConfigError(f"{where}: '{path}' is {shown(value)}, expected one of {', '.join(map(str, choices))}")
+    limits = _RANGES.get(path.rpartition(".")[2])
+    if choices is None and limits is not None and not limits.allows(value):
+        raise ConfigError(f"{where}: '{path}' is {shown(value)}, expected {limits}")
+
+
 def _check_type(path: str, value: Any, default: Any, where: str) -> Any:
-    if path in _NULLABLE:
-        if value is None or isinstance(value, _NULLABLE[path]):
+    if path in _PATHS:
+        if value is None or (isinstance(value, str) and value and "\0" not in value):
             return value
-        expected = f"{_NULLABLE[path].__name__} or null"
+        expected = "a path or null"
     elif isinstance(default, Mapping):
         if isinstance(value, Mapping) and all(isinstance(k, str) and _is_number(v) for k, v in value.items()):
-            return {k: float(v) for k, v in value.items()}
+            return {k: _to_float(v) for k, v in value.items()}
         expected = "a mapping from names to numbers"
     elif isinstance(default, list):
-        if isinstance(value, (list, tuple)) and all(_is_number(v) for v in value):
-            return [type(default[0])(v) if default else v for v in value]
-        expected = "a list of numbers"
+        whole = isinstance(default[0], int)
+        if isinstance(value, list) and all(type(v) is int if whole else _is_number(v) for v in value):
+            return value if whole else [_to_float(v) for v in value]
+        expected = "a list of whole numbers" if whole else "a list of numbers"
     elif isinstance(default, float):
         if _is_number(value):
-            return float(value)
+            return _to_float(value)
         expected = "a number"
     elif type(value) is type(default):
         return value
     else:
         expected = {bool: "true or false", int: "a whole number", str: "a text"}[type(default)]
-    raise ConfigError(f"{where}: '{path}' is {value!r} ({type(value).__name__}), expected {expected}")
+    raise ConfigError(f"{where}: '{path}' is {shown(value)} ({type(value).__name__}), expected {expected}")
 
 
 def _by_canonical_name(path: str, value: Any, where: str) -> Any:
@@ -119,7 +272,7 @@ def _by_canonical_name(path: str, value: Any, where: str) -> Any:
             others = (COPY_PASTE,) if path == "DATA.MIX" else ()
             mix = {name if name in others else find_dataset(name).name: weight for name, weight in value.items()}
             if len(mix) < len(value):
-                raise ConfigError(f"{', '.join(value)} name a dataset twice")
+                raise ConfigError(f"{shorten_list(value)} name a dataset twice")
             return mix
     except ConfigError as error:
         raise ConfigError(f"{where}: '{path}': {error}") from None
@@ -130,119 +283,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def check_combinations(cfg: Config, *, where: str) -> None:
-    """Refuse values that are fine alone and impossible together.
-
-    Raises:
-        ConfigError: naming the keys, what they are and what they must be.
-    """
-
-    def require(condition: bool, message: str) -> None:
-        if not condition:
-            raise ConfigError(f"{where}: {message}")
-
-    model, losses = cfg.MODEL, cfg.TRAINING.LOSSES
-    dims = parse_dim_mode(model.EMBEDDING_DIM_MODE)
-    require(
-        dims.size == model.EMBEDDINGS.EMBEDDING_SIZE,
-        f"'MODEL.EMBEDDINGS.EMBEDDING_SIZE' is {model.EMBEDDINGS.EMBEDDING_SIZE}, but 'MODEL.EMBEDDING_DIM_MODE' "
-        f"'{model.EMBEDDING_DIM_MODE}' has {dims.size} dimensions; make them agree",
-    )
-    require(
-        cfg.INPUT.NUM_CLASSES == 2 or model.USE_SEMSEG_HEAD,
-        f"'INPUT.NUM_CLASSES' is {cfg.INPUT.NUM_CLASSES}: more than 2 classes need 'MODEL.USE_SEMSEG_HEAD: true'",
-    )
-    require(cfg.INPUT.NUM_CLASSES >= 2, f"'INPUT.NUM_CLASSES' is {cfg.INPUT.NUM_CLASSES}, expected 2 or more")
-    require(
-        cfg.INPUT.MAX_DIM >= cfg.INPUT.MIN_DIM,
-        f"'INPUT.MAX_DIM' ({cfg.INPUT.MAX_DIM}) is smaller than 'INPUT.MIN_DIM' ({cfg.INPUT.MIN_DIM})",
-    )
-    num_free = dims.num_free
-    require(
-        len(losses.EMBEDDING.FREE_DIM_STDS) == num_free,
-        f"'TRAINING.LOSSES.EMBEDDING.FREE_DIM_STDS' has {len(losses.EMBEDDING.FREE_DIM_STDS)} values, but "
-        f"'MODEL.EMBEDDING_DIM_MODE' '{model.EMBEDDING_DIM_MODE}' has {num_free} free dimensions; give one value each",
-    )
-    for section in _DECODERS:
-        channels = model[section].INTER_CHANNELS
-        require(len(channels) == 4, f"'MODEL.{section}.INTER_CHANNELS' has {len(channels)} values, expected 4")
-        groups = model[section].GN_NUM_GROUPS
-        require(
-            model[section].NORMALIZATION_LAYER == "none" or all(c % groups == 0 for c in channels),
-            f"'MODEL.{section}.INTER_CHANNELS' {channels} must be multiples of its 'GN_NUM_GROUPS' ({groups})",
-        )
-    if model.USE_OFFSET_HEAD:
-        _check_appearance(cfg, require)
-    _check_training(cfg, require)
-
-
-def _check_appearance(cfg: Config, require: Callable[[bool, str], None]) -> None:
-    model = cfg.MODEL
-    require(
-        model.STEM_DIM_MODE + model.GLOW_DIM_MODE == model.EMBEDDING_DIM_MODE,
-        f"'MODEL.EMBEDDING_DIM_MODE' is '{model.EMBEDDING_DIM_MODE}', but with 'MODEL.USE_OFFSET_HEAD' it must be "
-        f"'MODEL.STEM_DIM_MODE' and 'MODEL.GLOW_DIM_MODE' joined: '{model.STEM_DIM_MODE}' + '{model.GLOW_DIM_MODE}'",
-    )
-    require(
-        set(model.GLOW_DIM_MODE) == {"f"},
-        f"'MODEL.GLOW_DIM_MODE' is '{model.GLOW_DIM_MODE}', expected one 'f' for each appearance dimension",
-    )
-    require(
-        model.OFFSET.STANDARDISE or not model.OFFSET.WHITEN,
-        "'MODEL.OFFSET.WHITEN' is a way to standardize and needs 'MODEL.OFFSET.STANDARDISE: true'",
-    )
-    require(
-        model.OFFSET.GRADIENT_SCALE >= 0,
-        f"'MODEL.OFFSET.GRADIENT_SCALE' is {model.OFFSET.GRADIENT_SCALE}, expected 0 or more",
-    )
-    require(
-        cfg.TRAINING.GLOW_EPOCH >= 0,
-        f"'TRAINING.GLOW_EPOCH' is {cfg.TRAINING.GLOW_EPOCH}, expected 0 or more optimizer steps",
-    )
-
-
-def _check_training(cfg: Config, require: Callable[[bool, str], None]) -> None:
-    training, mix = cfg.TRAINING, cfg.DATA.MIX
-    require(
-        training.BATCH_SIZE % training.MAX_SAMPLES_PER_GPU == 0,
-        f"'TRAINING.BATCH_SIZE' ({training.BATCH_SIZE}) must be a multiple of 'TRAINING.MAX_SAMPLES_PER_GPU' "
-        f"({training.MAX_SAMPLES_PER_GPU})",
-    )
-    require(
-        bool(mix) and all(weight >= 0 for weight in mix.values()) and sum(mix.values()) > 0,
-        f"'DATA.MIX' is {dict(mix)}: expected at least one dataset with a weight above 0 and none below 0",
-    )
-    if mix.get(COPY_PASTE, 0) > 0:
-        _check_copy_paste(cfg.DATA.COPY_PASTE, require)
-    for name, section in cfg.DATA.items():
-        if name in ("MIX", COPY_PASTE.upper()):
-            continue
-        require(
-            1 <= section.FRAME_GAP_LOWER <= section.FRAME_GAP_UPPER,
-            f"'DATA.{name}.FRAME_GAP_LOWER' ({section.FRAME_GAP_LOWER}) must be at least 1 and at most "
-            f"'FRAME_GAP_UPPER' ({section.FRAME_GAP_UPPER})",
-        )
-        require(
-            section.INFERENCE_FRAME_OVERLAP >= 1,
-            f"'DATA.{name}.INFERENCE_FRAME_OVERLAP' is {section.INFERENCE_FRAME_OVERLAP}, expected 1 or more",
-        )
-
-
-def _check_copy_paste(section: Config, require: Callable[[bool, str], None]) -> None:
-    sources = section.SOURCES
-    require(
-        all(weight >= 0 for weight in sources.values()) and sum(sources.values()) > 0,
-        f"'DATA.COPY_PASTE.SOURCES' is {dict(sources)}: expected at least one dataset with a weight above 0 and none "
-        "below 0",
-    )
-    require(
-        min(section.HEIGHT, section.WIDTH) >= 1 and section.MAX_OBJECTS >= 0,
-        f"'DATA.COPY_PASTE' makes clips of {section.HEIGHT} x {section.WIDTH} pixels with up to {section.MAX_OBJECTS} "
-        "objects; expected a 'HEIGHT' and 'WIDTH' of 1 or more and 'MAX_OBJECTS' of 0 or more",
-    )
-    for key, lowest in (("OBJECT_SIZE", 0.01), ("ZOOM", 1.0)):
-        values = section[key]
-        require(
-            len(values) == 2 and lowest <= values[0] <= values[1],
-            f"'DATA.COPY_PASTE.{key}' is {values}, expected the smallest and the largest, from {lowest} on",
-        )
+def _to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 
 def shorten_list(items: Iterable[object], limit: int = 8, *, separator: str = ", ") -> str:
@@ -35,3 +37,24 @@ def first_line(value: object) -> str:
     'found 3'
     """
     return str(value).split("\n", 1)[0]
+
+
+def shown(value: Any) -> str:
+    """``value`` as an error shows it: like ``repr``, but never long.
+
+    >>> shown([2.5, "a"])
+    "[2.5, 'a']"
+    >>> shown(list(range(100)))
+    '[0, 1, 2, 3, 4, 5, 6, 7, ...]'
+    """
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python refuses to write out whole numbers of more than 4300 digits
+        return "a huge number"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlong = 40
+_SHORT.maxlist = _SHORT.maxdict = 8
+_SHORT.maxlevel = 3

@@ -83,7 +83,6 @@ def test_free_dim_bandwidths_may_be_none():
     assert tiny_network().free_dim_bandwidths.tolist() == pytest.approx([1 / 0.09] * 2)
     coordinates_only = tiny_network(
         "MODEL.EMBEDDING_DIM_MODE=xyt",
-        "MODEL.EMBEDDINGS.EMBEDDING_SIZE=3",
         "TRAINING.LOSSES.EMBEDDING.FREE_DIM_STDS=[]",
     )
     assert coordinates_only.free_dim_bandwidths.shape == (0,)
@@ -178,18 +177,18 @@ def test_conditional_weights_exist_only_where_there_is_a_condition():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("MODEL.STEM_DIM_MODE=xy", "'xy' + 'fff'"),
-        ("MODEL.GLOW_DIM_MODE=ff", "'xyt' + 'ff'"),
+        ("MODEL.STEM_DIM_MODE=xy", "must be 'xyt'"),
+        ("MODEL.GLOW_DIM_MODE=ffff", "must be 'fff'"),
         ("MODEL.OFFSET.CONDITION=mask", "none, masks"),
         ("MODEL.OFFSET.DEQUANTISATION=round", "uniform, floor"),
         ("MODEL.OFFSET.FEATURES=stride16", "stride32, trunk"),
         ("MODEL.OFFSET.HEAD_TYPE=nice", "glow"),
-        ("MODEL.OFFSET.N_FLOW=0", "above 0"),
-        ("TRAINING.GLOW_EPOCH=-1", "0 or more"),
+        ("MODEL.OFFSET.N_FLOW=0", "from 1 to"),
+        ("TRAINING.GLOW_EPOCH=-1", "from 0 to"),
     ],
 )
 def test_impossible_configurations_are_refused(override, words):
-    with pytest.raises(ConfigError, match=words.replace("+", r"\+")):
+    with pytest.raises(ConfigError, match=words):
         small_hierarchical_config(override)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stemseg.utils.text import first_line, shorten, shorten_list
+from stemseg.utils.text import first_line, shorten, shorten_list, shown
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ def test_long_texts_end_in_an_ellipsis_within_the_limit():
 def test_first_lines():
     assert first_line(ValueError("found 3\nat the place")) == "found 3"
     assert first_line("") == ""
+
+
+def test_values_are_shown_shortly():
+    for value in ("a" * 9999, list(range(9999)), [[[[[[1]]]]]], 16**9999, {"a" * 999: "b" * 999}):
+        assert len(shown(value)) < 250
+    assert shown([1, "a", None]) == "[1, 'a', None]"

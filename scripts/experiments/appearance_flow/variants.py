@@ -19,8 +19,6 @@ def _dims(number: int) -> tuple[str, ...]:
     """Another number of free, or appearance, dimensions than three."""
     return (
         f"MODEL.EMBEDDING_DIM_MODE=xyt{number * 'f'}",
-        f"MODEL.GLOW_DIM_MODE={number * 'f'}",
-        f"MODEL.EMBEDDINGS.EMBEDDING_SIZE={3 + number}",
         f"TRAINING.LOSSES.EMBEDDING.FREE_DIM_STDS={number * [0.3]}",
     )
 
@@ -41,7 +39,6 @@ VARIANTS = {
             "STEm-Seg on coordinates alone",
             (
                 "MODEL.EMBEDDING_DIM_MODE=xyt",
-                "MODEL.EMBEDDINGS.EMBEDDING_SIZE=3",
                 "TRAINING.LOSSES.EMBEDDING.FREE_DIM_STDS=[]",
             ),
         ),

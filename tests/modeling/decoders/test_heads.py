@@ -79,7 +79,7 @@ def small_features(num_frames=4, height=64, width=96):
 
 
 def test_without_tanh_offsets_are_not_bounded():
-    overrides = [*SMALL, "INPUT.NUM_FRAMES=4", "MODEL.EMBEDDING_DIM_MODE=ff", "MODEL.EMBEDDINGS.EMBEDDING_SIZE=2",
+    overrides = [*SMALL, "INPUT.NUM_FRAMES=4", "MODEL.EMBEDDING_DIM_MODE=ff",
                  "TRAINING.LOSSES.EMBEDDING.FREE_DIM_STDS=[]"]  # fmt: skip
     features = small_features()
     largest = {}
