@@ -1,4 +1,8 @@
-"""Instances of consecutive clips become tracks of the whole video (method.md §8.5; STEm-Seg section 3.4)."""
+"""Instances of consecutive clips become tracks of the whole video (method.md §8.5; STEm-Seg section 3.4).
+
+:class:`Chainer` gives the instances track ids; :func:`match_instances` finds which of them are the same objects as
+instances of the clip before.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ class ClipLabels(NamedTuple):
 
 
 class ChainedClip(NamedTuple):
-    """What a clip adds to the tracks of a video.
+    """The part of a clip that is new to the tracks of a video.
 
     Attributes:
         frames: the frames that no earlier clip covered.
@@ -84,9 +88,6 @@ class Chainer:
         return self._num_tracks
 
 
-# Which instances of one clip are the same objects as instances of the clip before (method.md §8.5).
-
-
 def match_instances(
     previous: Tensor,
     current: Tensor,
@@ -128,6 +129,6 @@ def label_ious(histogram: np.ndarray) -> np.ndarray:
 
 def _joint_histogram(previous: Tensor, current: Tensor, num_previous: int, num_current: int) -> np.ndarray:
     width = num_current + 2
-    joint = (previous.flatten().long() + 1) * width + (current.flatten().long() + 1)
+    joint = (previous.flatten().long() + 1) * width + (current.flatten().long() + 1)  # [P]
     counts = torch.bincount(joint, minlength=(num_previous + 2) * width)
-    return counts.view(num_previous + 2, width).cpu().numpy()
+    return counts.view(num_previous + 2, width).cpu().numpy()  # [num_previous + 2, num_current + 2]

@@ -1,4 +1,4 @@
-"""Which frames form a clip, decided while the video is still arriving (method.md §8.1)."""
+"""The frames of each clip, decided while the video is still arriving (method.md §8.1)."""
 
 from __future__ import annotations
 

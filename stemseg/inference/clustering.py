@@ -1,10 +1,14 @@
-"""From embeddings to instances: sequential Gaussian clustering of a clip (method.md §8.4; STEm-Seg section 3.4)."""
+"""From embeddings to instances: the clustering of a clip's foreground points (method.md §8.4; STEm-Seg section 3.4).
+
+:data:`RULES` holds the rules that ``CLUSTERING.RULE`` can name; the published one is :class:`SequentialClustering`. A
+clip's maps wait as :class:`ClipMaps`, until :func:`gather_points` takes the points under its foreground out of them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +17,7 @@ from torch.nn import functional as F
 from stemseg.config import Config
 from stemseg.modeling.embedding import bandwidth
 from stemseg.structures.network_output import NetworkOutput
+from stemseg.utils.errors import ConfigError
 
 OUTLIER = -1
 _CLAIMED = 4.0  # more than any seediness
@@ -38,11 +43,26 @@ class Clusters(NamedTuple):
         return self.centers.shape[0]
 
 
+class ClusteringRule(Protocol):
+    """Finds the instances among the points of a clip."""
+
+    def __call__(self, embeddings: Tensor, bandwidths: Tensor, seediness: Tensor) -> Clusters:
+        """Cluster P points; P may be 0.
+
+        Args:
+            embeddings: [E, P].
+            bandwidths: [E, P], 10 * exp(raw) or the constant of a free dimension.
+            seediness: [P].
+        """
+        ...
+
+
 class SequentialClustering:
     """Finds instances one by one, each around the most seedy point that no instance has claimed yet.
 
-    The probability of point e under an instance (mu, b) is ``p = exp(-d / 2)``, ``d = sqrt(sum b (e - mu)^2)``: with a
-    square root that the training loss does not have. All comparisons are made on d^2, which needs neither exp nor sqrt.
+    The probability of point e under an instance (mu, b) is ``p = exp(-d / 2)``, ``d = sqrt(sum b (e - mu)^2)``, (8.1):
+    with a square root that the training loss does not have. All comparisons are made on d^2, which needs neither exp
+    nor sqrt.
 
     Args:
         min_seediness: no instance starts at a point below this.
@@ -70,13 +90,7 @@ class SequentialClustering:
 
     @torch.no_grad()
     def __call__(self, embeddings: Tensor, bandwidths: Tensor, seediness: Tensor) -> Clusters:
-        """Cluster P points in float32, whatever the surrounding precision.
-
-        Args:
-            embeddings: [E, P].
-            bandwidths: [E, P], 10 * exp(raw) or the constant of a free dimension.
-            seediness: [P].
-        """
+        """Cluster P points, see :class:`ClusteringRule`; in float32, whatever the surrounding precision."""
         with torch.autocast(embeddings.device.type, enabled=False):
             return self._cluster(embeddings.float(), bandwidths.float(), seediness.float())
 
@@ -103,7 +117,7 @@ class SequentialClustering:
         leftovers = (labels == 0 if stale is None else stale).nonzero()[:, 0]
         labels = labels.long() - 1
         self._assign(leftovers, labels, embeddings, bandwidths, seeds)
-        return Clusters(labels, embeddings[:, seeds].T, bandwidths[:, seeds].T)
+        return Clusters(labels, embeddings[:, seeds].T, bandwidths[:, seeds].T)  # [I, E] twice
 
     def _assign(
         self, leftovers: Tensor, labels: Tensor, embeddings: Tensor, bandwidths: Tensor, seeds: Sequence[int]
@@ -125,7 +139,7 @@ class SequentialClustering:
 
 def _squared_distances(points: Tensor, center: Tensor, bandwidth: Tensor) -> Tensor:
     """d^2 of points [E, P] to an instance with center [E] and bandwidth [E], [P]."""
-    return bandwidth @ (points - center[:, None]).square_()
+    return bandwidth @ (points - center[:, None]).square_()  # [E] @ [E, P]
 
 
 def _chunks(values: Tensor) -> list[slice]:
@@ -134,8 +148,8 @@ def _chunks(values: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(values), size)]
 
 
-def build_clustering(cfg: Config) -> SequentialClustering:
-    """The clustering of ``CLUSTERING``."""
+def build_sequential_clustering(cfg: Config) -> SequentialClustering:
+    """The published rule, with the thresholds of ``CLUSTERING``."""
     section = cfg.CLUSTERING
     return SequentialClustering(
         min_seediness=section.MIN_SEEDINESS_PROB,
@@ -153,11 +167,23 @@ def _squared_distance_at(probability: float) -> float:
     return max((2 * math.log(min(probability, 1))) ** 2, torch.finfo(torch.float32).tiny)
 
 
-# The foreground points of a clip, gathered from its maps for the clustering.
+RULES: Mapping[str, Callable[[Config], ClusteringRule]] = {"sequential": build_sequential_clustering}
+
+
+def build_clustering(cfg: Config) -> ClusteringRule:
+    """The rule that ``CLUSTERING.RULE`` names.
+
+    Raises:
+        ConfigError: where it names none of :data:`RULES`.
+    """
+    name = cfg.CLUSTERING.RULE
+    if name not in RULES:
+        raise ConfigError(f"'CLUSTERING.RULE' is '{name}', expected one of {', '.join(RULES)}")
+    return RULES[name](cfg)
 
 
 class ClipMaps(NamedTuple):
-    """What is kept of a clip until it can be clustered.
+    """The maps of a clip that waits to be clustered.
 
     Attributes:
         frames: T frame numbers.
@@ -180,7 +206,7 @@ class ClipPoints(NamedTuple):
 
 def keep_maps(frames: Sequence[int], output: NetworkOutput, device: torch.device) -> ClipMaps:
     """Move the last ``len(frames)`` frames of one clip's maps to the device that clusters."""
-    parts = torch.cat([output.embedding[0], output.raw_bandwidth[0], output.seediness[0]])
+    parts = torch.cat([output.embedding[0], output.raw_bandwidth[0], output.seediness[0]])  # [E + B + 1, T, h, w]
     maps = parts[:, -len(frames) :].to(device, torch.float32)
     return ClipMaps(frames, maps, output.embedding.shape[1])
 
@@ -196,11 +222,11 @@ def gather_points(clip: ClipMaps, foreground: Tensor, free_bandwidths: Tensor) -
     """
     scale = foreground.shape[-1] // clip.maps.shape[-1]
     if scale == 1:
-        points = clip.maps[:, foreground]
+        points = clip.maps[:, foreground]  # [E + B + 1, P]
     else:
         points = torch.cat([_upsample(m, scale)[:, f] for m, f in zip(clip.maps.unbind(1), foreground, strict=True)], 1)
     embeddings, raw, seediness = points.split([clip.embedding_size, len(points) - clip.embedding_size - 1, 1])
-    free = free_bandwidths.to(points)[:, None].expand(-1, points.shape[1])
+    free = free_bandwidths.to(points)[:, None].expand(-1, points.shape[1])  # [n, P]
     return ClipPoints(embeddings, torch.cat([bandwidth(raw), free]), seediness[0])
 
 

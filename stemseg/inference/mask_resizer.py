@@ -70,7 +70,8 @@ def _axis_matrix(label_length: int, network_length: int, video_length: int, stri
     """[video, label] float32: how each pixel of the video mixes pixels of the label map, along one axis."""
     identity = torch.eye(label_length, dtype=torch.float64)[None]  # [1, label, label]
     upsampled = F.interpolate(identity, size=label_length * stride, mode="linear", align_corners=False)
-    resized = F.interpolate(upsampled[..., :network_length], size=video_length, mode="linear", align_corners=False)
+    cut = upsampled[..., :network_length]  # [1, label, network]
+    resized = F.interpolate(cut, size=video_length, mode="linear", align_corners=False)  # [1, label, video]
     return csr_array(resized[0].T.numpy().astype(np.float32))
 
 

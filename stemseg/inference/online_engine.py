@@ -16,7 +16,7 @@ from torch import Tensor
 from stemseg.config import Config
 from stemseg.inference.chaining import ChainedClip, Chainer, ClipLabels
 from stemseg.inference.clip_schedule import ClipFrames, ClipSchedule
-from stemseg.inference.clustering import ClipMaps, SequentialClustering, build_clustering, gather_points, keep_maps
+from stemseg.inference.clustering import ClipMaps, ClusteringRule, build_clustering, gather_points, keep_maps
 from stemseg.inference.semantics import FrameAverages, SemanticRule, build_semantic_rule, class_votes
 from stemseg.inference.tracks import TrackStore
 from stemseg.modeling.network import Network
@@ -29,7 +29,7 @@ _AMP_TYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """How a video is cut, computed and upsampled.
+    """Settings by which a video is cut, computed and upsampled.
 
     Attributes:
         clip_length: T, frames of a clip.
@@ -68,7 +68,7 @@ class InferenceEngine:
         network: Network,
         settings: EngineSettings,
         *,
-        clustering: SequentialClustering,
+        clustering: ClusteringRule,
         chainer: Chainer,
         semantics: SemanticRule,
         stopwatch: Stopwatch | None = None,
@@ -132,6 +132,7 @@ class InferenceEngine:
     def _run_heads(self, clip: ClipFrames) -> None:
         with self._stopwatch.stage("heads"):
             pyramids = [self._features[frame] for frame in clip.indices]
+            # each level [C, h, w] of T frames -> [1, C, T, h, w]
             stacked = FeaturePyramid(*(torch.stack(levels, dim=1)[None] for levels in zip(*pyramids, strict=True)))
             with self._precision():
                 output = self._network.decode(stacked)

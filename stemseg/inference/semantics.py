@@ -1,4 +1,7 @@
-"""What each frame shows, averaged over the clips that cover it: foreground, classes (method.md §8.2, §8.3)."""
+"""The semantics of frames, averaged over the clips that cover them: foreground, classes (method.md §8.2, §8.3).
+
+An instance's class (§8.7) is that of the largest sum of class logits over its pixels, at any scale of the label map.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class FrameAverages:
 
     def add(self, frames: Sequence[int], maps: Tensor) -> None:
         """Add a clip's maps [C, T, h, w]; a frame may occur several times."""
-        for frame, frame_map in zip(frames, maps.unbind(dim=1), strict=True):
+        for frame, frame_map in zip(frames, maps.unbind(dim=1), strict=True):  # [C, h, w]
             self._sums[frame] = self._sums[frame] + frame_map if frame in self._sums else frame_map
             self._counts[frame] = self._counts.get(frame, 0) + 1
 
@@ -56,7 +59,7 @@ class SemanticRule:
         self._num_classes = num_classes if has_semantic_head else 0
 
     def maps(self, output: NetworkOutput) -> Tensor:
-        """What has to be averaged of one clip, [C, T, h, w] float32: class and foreground logits, or seediness."""
+        """The maps of a clip to be averaged, [C, T, h, w] float32: class and foreground logits, or seediness."""
         if not self._num_classes:
             return output.seediness[0].float()
         parts = [logits[0].float() for logits in (output.class_logits, output.foreground_logits) if logits is not None]
@@ -88,9 +91,6 @@ def build_semantic_rule(cfg: Config) -> SemanticRule:
     )
 
 
-# What class an instance is: the sum of the class logits over its pixels, at any scale of the label map.
-
-
 def class_votes(labels: Tensor, num_instances: int, class_logits: Tensor) -> Tensor:
     """Summed class logits of each instance, [I, K] float32.
 
@@ -105,12 +105,12 @@ def class_votes(labels: Tensor, num_instances: int, class_logits: Tensor) -> Ten
     votes = torch.zeros(num_instances, class_logits.shape[1], device=labels.device)
     for frame_labels, logits in zip(labels, class_logits, strict=True):
         weights = label_weights(frame_labels, num_instances, logits.shape[-2:])  # [I, h * w]
-        votes += weights @ logits.to(weights).flatten(1).T
+        votes += weights @ logits.to(weights).flatten(1).T  # [I, h * w] @ [h * w, K]
     return votes
 
 
 def label_weights(labels: Tensor, num_instances: int, size: tuple[int, int]) -> Tensor:
-    """How much of each coarse pixel lies in each instance: the transpose of bilinear upsampling, applied to its mask.
+    """The share of each coarse pixel in each instance: the transpose of bilinear upsampling, applied to its mask.
 
     Args:
         labels: [H, W], instances from 1.

@@ -1,4 +1,8 @@
-"""The tracks of one video as they grow: compressed label maps, and for each track what ranking and voting need."""
+"""The tracks of one video: while they grow, and as its result (method.md §8.6).
+
+:class:`TrackStore` keeps compressed label maps, and for each track what ranking and voting need;
+:func:`collect_tracks` turns them into ranked tracks with masks, categories and scores.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from stemseg.structures.tracks import Track, VideoTracks
 
 @dataclass
 class TrackRecord:
-    """What is known of one track.
+    """The record of one track.
 
     Attributes:
         first_frame, last_frame: the first and the last frame that it has pixels in.
@@ -104,16 +108,13 @@ def _count_pixels(labels: Tensor, num_instances: int) -> np.ndarray:
     """Pixels of each instance in each frame, [F, H, W] -> [F, I]."""
     num_frames, width = labels.shape[0], num_instances + 2
     frame_offsets = torch.arange(num_frames, device=labels.device)[:, None] * width
-    joint = labels.flatten(1).long() + 1 + frame_offsets
+    joint = labels.flatten(1).long() + 1 + frame_offsets  # [F, H * W]
     return torch.bincount(joint.flatten(), minlength=num_frames * width).view(num_frames, width)[:, 2:].cpu().numpy()
 
 
 def _compress(labels: np.ndarray) -> _CompressedLabels:
     dtype = np.dtype(np.int16 if labels.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
     return _CompressedLabels(zlib.compress(labels.astype(dtype).tobytes(), 1), dtype)
-
-
-# From the track store of a video to its result: ranked tracks with masks, categories, scores (method.md §8.6).
 
 
 def collect_tracks(

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from stemseg.config import Config
 from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor
-from stemseg.inference.clustering import SequentialClustering, build_clustering, gather_points, keep_maps
+from stemseg.inference.clustering import ClusteringRule, build_clustering, gather_points, keep_maps
 from stemseg.inference.semantics import SemanticRule, build_semantic_rule
 from stemseg.structures.clip import ClipBatch, ClipTargets
 from stemseg.structures.network_output import NetworkOutput
@@ -33,7 +33,7 @@ class ClipVisualizer:
     def __init__(
         self,
         *,
-        cluster: SequentialClustering,
+        cluster: ClusteringRule,
         semantics: SemanticRule,
         free_dim_bandwidths: Tensor,
         preprocessor: ImagePreprocessor,

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from stemseg.config import load_config
 from stemseg.inference import clustering as clustering_module
-from stemseg.inference.clustering import SequentialClustering
+from stemseg.inference.clustering import SequentialClustering, build_clustering
+from stemseg.utils.errors import ConfigError
 from tests import reference
 from tests.helpers.paths import GOLDEN_DIR
 
@@ -86,3 +88,13 @@ def test_an_instance_holds_at_least_its_center() -> None:
     options = {"min_seediness": 0.8, "primary_threshold": 1.0, "secondary_threshold": 1.0, "max_instances": 20}
     points = torch.tensor([[0.0, 1.0, 2.0]]), torch.ones(1, 3), torch.tensor([0.9, 0.95, 0.1])
     assert SequentialClustering(**options)(*points).labels.tolist() == [1, 0, -1]
+
+
+def test_the_configuration_names_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(build_clustering(load_config()), SequentialClustering)
+    monkeypatch.setattr(
+        clustering_module, "RULES", {**clustering_module.RULES, "mine": lambda cfg: cfg.CLUSTERING.MAX_INSTANCES}
+    )
+    assert build_clustering(load_config(overrides=["CLUSTERING.RULE=mine", "CLUSTERING.MAX_INSTANCES=7"])) == 7
+    with pytest.raises(ConfigError, match=r"'CLUSTERING\.RULE' is 'yours', expected one of sequential, mine"):
+        build_clustering(load_config(overrides=["CLUSTERING.RULE=yours"]))
