@@ -155,8 +155,7 @@ def make_small_configs(folder: Path) -> None:
     """The configurations that the README names, each with small sizes."""
     folder.mkdir()
     for name in set(re.findall(r"--cfg (\w+)", README)) - {"mine"} | set(PUBLISHED.values()):
-        small = merged(load_config(find_config(name)).to_dict(), SMALL)
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(small))
+        (folder / f"{name}.yaml").write_text(json.dumps({"BASE": str(find_config(name)), **SMALL}))
 
 
 def keep_one_sequence(path: Path) -> None:
@@ -185,7 +184,7 @@ def make_what_it_reads(command: str, clone: Path) -> None:
         config = clone / f"{PUBLISHED[path.stem] if is_published else path.parent.name}.yaml"
         make_weights(config, path)
         if not is_published:
-            shutil.copy(config, path.parent / "config.yaml")
+            load_config(config).save(path.parent / "config.yaml")
     for folder in re.findall(r"--results (\S+)", command):
         maker = next(c for c in COMMANDS if f"--output_dir {folder}" in c)
         make_what_it_reads(maker, clone)
@@ -225,4 +224,4 @@ def make_own_dataset(clone: Path) -> None:
     for split in ("train", "val"):
         (data / f"{split}.json").write_text(json.dumps(content))
     os.environ["MY_DATA"] = str(data)
-    (clone / "mine.yaml").write_text(yaml.safe_dump(merged(yaml.safe_load(block(text, "yaml")), SMALL)))
+    (clone / "mine.yaml").write_text(json.dumps(merged(yaml.safe_load(block(text, "yaml")), SMALL)))
