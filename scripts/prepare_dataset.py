@@ -1,4 +1,4 @@
-"""Prepare a dataset from a clone: ``python scripts/prepare_dataset.py`` is the command ``stemseg-prepare``."""
+"""Prepare a dataset from a clone: the command ``stemseg-prepare``."""
 
 import sys
 from pathlib import Path

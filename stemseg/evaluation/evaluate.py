@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +18,7 @@ from stemseg.evaluation.report import Evaluation
 from stemseg.evaluation.youtube_vis.average_precision import IOU_THRESHOLDS, ApReport, evaluate_average_precision
 from stemseg.evaluation.youtube_vis.files import load_ground_truth, load_results
 from stemseg.structures.tracks import VideoTracks
-
-DEFAULT_WORKERS = min(8, os.cpu_count() or 1)
+from stemseg.utils.arguments import DEFAULT_WORKERS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,7 +79,7 @@ def load_weights_file(path: str | Path, *, weights_needed: bool = True) -> Any:
         raise CheckpointError(
             f"{path} holds objects other than tensors, numbers and texts, and loading those could run foreign code: "
             f"{first_line(error)}. Save its state dict alone with torch.save, or convert a backbone with "
-            "scripts/convert_backbone.py"
+            "stemseg-convert-backbone"
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise CheckpointError(
@@ -135,14 +135,14 @@ def load_pretrained_backbone(backbone: nn.Module, name_or_path: str | Path) -> N
     if not path.is_file():
         raise CheckpointError(
             f"pretrained backbone '{name_or_path}' is neither a file nor in {path.parent}; put it there, make one with "
-            "scripts/convert_backbone.py, or train from scratch: MODEL.BACKBONE.PRETRAINED_WEIGHTS=null "
+            "stemseg-convert-backbone, or train from scratch: MODEL.BACKBONE.PRETRAINED_WEIGHTS=null "
             "MODEL.BACKBONE.NORM=group"
         )
     _load_strictly(
         backbone,
         load_weights_file(path),
         where=str(path),
-        next_step="do MODEL.BACKBONE.TYPE and NORM fit the file? scripts/convert_backbone.py converts other formats",
+        next_step="do MODEL.BACKBONE.TYPE and NORM fit the file? stemseg-convert-backbone converts other formats",
     )
 
 

@@ -6,11 +6,14 @@ Nothing heavy is imported here, nor in the modules that describe a command line,
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from stemseg.utils.errors import StemsegError
+
+DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # processes of a command that shares its work among several
 
 T = TypeVar("T")
 

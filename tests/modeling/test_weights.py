@@ -92,7 +92,7 @@ def test_pretrained_backbones_are_found_by_name_or_path(tmp_path, monkeypatch):
         target = model()
         load_pretrained_backbone(target, name)
         assert torch.equal(target[0].weight, source[0].weight)
-    with pytest.raises(CheckpointError, match=r"'other.pth' is neither a file nor in .*pretrained.*convert_backbone"):
+    with pytest.raises(CheckpointError, match=r"'other.pth' is neither .*pretrained.*stemseg-convert-backbone"):
         load_pretrained_backbone(model(), "other.pth")
 
 

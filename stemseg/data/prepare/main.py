@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stemseg.datasets import ANNOTATIONS_VARIABLE, DATASETS, DatasetEntry, convertible_datasets, find_dataset, spellings
-from stemseg.utils.arguments import CommandParser, checked, run_command
+from stemseg.utils.arguments import DEFAULT_WORKERS, CommandParser, checked, run_command
 from stemseg.utils.errors import ConfigError, DataError
 
 _PROGRAM = "stemseg-prepare"
@@ -86,7 +86,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, *, is_video: bool) -> 
     add = parser.add_argument
     add("root", metavar="ROOT", help="folder of the official download")
     add("--output", "-o", metavar="DIR", help=f"folder of the JSON files (default: ${ANNOTATIONS_VARIABLE})")
-    add("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes (default: %(default)s)")
+    add("--workers", type=int, default=DEFAULT_WORKERS, help="processes (default: %(default)s)")
     add("--skip_invalid", action="store_true", help="leave out entries with problems instead of stopping")
     if is_video:
         add("--split", type=float, metavar="FRACTION", help="hold out this part of the training set")

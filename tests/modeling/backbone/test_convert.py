@@ -10,10 +10,10 @@ import torch
 import yaml
 from torch import nn
 
-from scripts.convert_backbone import main
 from stemseg.config import load_config
 from stemseg.modeling.backbone.build import build_backbone
-from stemseg.modeling.backbone.convert import choose_recipe, find_family, rename
+from stemseg.modeling.backbone.convert_main import main
+from stemseg.modeling.backbone.families import choose_recipe, find_family, rename
 from stemseg.modeling.weights import load_pretrained_backbone
 
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from scripts.convert_backbone import main
+from stemseg.modeling.backbone.convert_main import main
 from stemseg.modeling.backbone.foreign_files import read_pickle
 from stemseg.utils.errors import CheckpointError
 

@@ -1,16 +1,17 @@
-"""scripts/evaluate.py, from result files to tables, JSON, CSV, charts and pictures."""
+"""The command ``stemseg-evaluate``, from result files to tables, JSON, CSV, charts and pictures."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from scripts.evaluate import main
+from stemseg.evaluation.main import main
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
 from stemseg.structures.rle import encode_rle
 
@@ -58,7 +59,7 @@ def test_every_output_of_each_dataset(folder: Path, capsys, dataset, figure, val
     command = ["--dataset", dataset, "--results", str(folder / "out"), "--gt", str(folder / "val.json")]
     images = ["--images", str(folder / "images")] if dataset != "kittimots" else []
     worst = ["--worst", "1"] if images else []
-    main([*command, "--output", str(output), "--workers", "1", *images, *worst])
+    assert main([*command, "--output", str(output), "--workers", "1", *images, *worst]) == 0
     assert json.loads((output / "metrics.json").read_text())["summary"][figure] == pytest.approx(value)
     assert {path.name for path in output.iterdir() if path.is_file()} == files | {"metrics.json"}
     assert len(list(output.glob("worst/01_one_*.png"))) == bool(images)
@@ -69,11 +70,12 @@ def test_every_output_of_each_dataset(folder: Path, capsys, dataset, figure, val
     assert all(name in printed for name in (figure.split()[-1], "wrote"))
 
 
-def test_a_user_s_mistake_ends_in_one_line(folder: Path) -> None:
-    with pytest.raises(SystemExit, match=r"error: .*nothing.* can't be read"):
-        main(["--dataset", "ytvis", "--results", str(folder / "out"), "--gt", str(folder / "nothing.json")])
-    with pytest.raises(SystemExit, match="error: --sequences names 'two'"):
-        main(["-d", "ytvis", "--results", str(folder / "out"), "--gt", str(folder / "val.json"), "--sequences", "two"])
+def test_a_user_s_mistake_ends_in_one_line(folder: Path, capsys) -> None:
+    command = ["--dataset", "YOUTUBE_VIS", "--results", str(folder / "out"), "--gt"]
+    assert main([*command, str(folder / "nothing.json")]) == 1
+    assert re.fullmatch(r"error: .*nothing.* can't be read.*\n", capsys.readouterr().err)
+    assert main([*command, str(folder / "val.json"), "--sequences", "two"]) == 1
+    assert capsys.readouterr().err.startswith("error: --sequences names 'two'")
 
 
 def test_pictures_need_images_and_a_place(folder: Path, capsys) -> None:
