@@ -113,6 +113,35 @@ def test_an_unlisted_category_id_is_an_error_except_in_class_agnostic_training()
     assert load_category_space("davis").rule("davis", {}, FILE).target(99, "sequence 'a'") == 1
 
 
+@pytest.mark.parametrize(
+    ("mode", "dataset", "spelling", "name"),
+    [
+        ("ovis", "custom", "Vehicle", "Vehical"),
+        ("ovis", "custom", "motorbike", "Motorcycle"),
+        ("youtube_vis_2021", "custom", "sedan", "car"),
+        ("kitti_mots", "custom", "person", "pedestrian"),
+        ("youtube_vis", "custom", "giant-panda", "giant_panda"),
+        ("youtube_vis", "custom", "Giant Panda", "giant_panda"),
+        ("ovis", "ovis", "Vehicle", "Vehical"),
+        ("youtube_vis_2021", "youtube_vis_2021", "frisbee", "flying_disc"),
+        ("youtube_vis", "youtube_vis", "giant-panda", "giant_panda"),
+    ],
+)
+def test_synonyms_and_other_separators_name_the_same_category(mode, dataset, spelling, name):
+    space = load_category_space(mode)
+    (wanted,) = (i for i, ours in space.names.items() if ours == name)
+    labels = dict(space.names) if dataset == mode else {wanted: name}
+    assert space.rule(dataset, labels | {wanted: spelling}, FILE).targets[wanted] == wanted
+
+
+def test_a_map_finds_its_categories_under_a_synonym_and_with_any_separator():
+    """COCO's names as a detector's file may spell them; the map in category_maps names 'flying disc' a frisbee."""
+    sources = {"coco": {"keep": {"sports ball": "ball", "car": "car"}, "ignore": ["traffic light"]}}
+    space = CategorySpace("tiny", {1: "ball", 2: "car"}, {"auto-mobile": "car"}, sources)
+    rule = space.rule("coco", {5: "Sports-Ball", 6: "auto mobile", 7: "traffic_light"}, FILE)
+    assert (dict(rule.targets), rule.ignored) == ({5: 1, 6: 2}, frozenset({7}))
+
+
 def test_two_classes_mean_class_agnostic_whatever_the_mode():
     cfg = load_config(None, ["TRAINING.MODE=youtube_vis", "INPUT.NUM_CLASSES=2"])
     assert build_category_space(cfg, None).names == {1: "object"}

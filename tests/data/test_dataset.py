@@ -158,6 +158,18 @@ def test_shares_add_up(total):
     assert counts.sum() == total and counts.max() - counts.min() <= 1
 
 
+@pytest.mark.parametrize(
+    ("total", "weights", "counts"),
+    [
+        (10, (0.55, 0.24, 0.21), [6, 2, 2]),  # 5.5, 2.4, 2.1: the largest remainder gets the sample that is left
+        (11, (0.24, 0.55, 0.21), [3, 6, 2]),  # 2.64, 6.05, 2.31
+        (3, (1, 1, 8), [0, 0, 3]),  # 0.3, 0.3, 2.4
+    ],
+)
+def test_the_largest_remainders_are_rounded_up(total, weights, counts):
+    assert share_out(total, weights).tolist() == counts
+
+
 def test_a_small_set_passes_evenly_through_its_elements():
     schedule = MixSchedule([5, 3], (0.5, 0.5), 64, seed=1)
     for dataset, length in ((0, 5), (1, 3)):

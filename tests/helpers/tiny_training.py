@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from stemseg.config import Config, load_config
 from stemseg.structures.clip import Clip, ClipBatch, ClipTargets
-from stemseg.training.checkpoints import CheckpointStore, TrainingState
+from stemseg.training.arguments import parse_arguments
+from stemseg.training.checkpoints import CheckpointStore
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import LossReport
-from stemseg.training.optimizer import LearningRateSchedule, exponential_factor
-from stemseg.training.trainer import OptimizationStep, Trainer, TrainerSettings, build_scaler, distribute
+from stemseg.training.main import build_settings, build_state, build_step
+from stemseg.training.trainer import Trainer
 from stemseg.utils.distributed import ProcessInfo
 
 CPU = torch.device("cpu")
@@ -62,38 +65,56 @@ def collate(clips: list[Clip]) -> ClipBatch:
     return ClipBatch(frames, [c.targets for c in clips], [(6, 6)] * len(clips), [c.name for c in clips])
 
 
-def make_trainer(directory: Path, *, optimizer: str = "SGD", process: ProcessInfo | None = None, **options) -> Trainer:
-    """A trainer over the tiny parts, restored from the newest checkpoint in ``directory`` where there is one."""
-    process = process or ProcessInfo()
+def tiny_config(*overrides: str) -> Config:
+    """Six iterations of four clips with SGD, whose rate falls from the third iteration on."""
+    settings = [
+        "TRAINING.MAX_ITERATIONS=6",
+        "TRAINING.BATCH_SIZE=4",
+        "TRAINING.OPTIMIZER=SGD",
+        "TRAINING.INITIAL_LR=0.05",
+        "TRAINING.LR_DECAY_TYPE=exponential",
+        "TRAINING.LR_EXP_DECAY_START=2",
+        "TRAINING.LR_EXP_DECAY_STEPS=4",
+        "TRAINING.LR_EXP_DECAY_FACTOR=0.1",
+    ]
+    return load_config(None, [*settings, *overrides])
+
+
+def make_trainer(
+    directory: Path,
+    *overrides: str,
+    flags: Sequence[str] = (),
+    process: ProcessInfo | None = None,
+    logs: Path | None = None,
+    **parts: object,
+) -> Trainer:
+    """A trainer over the tiny parts, built as the training command builds it.
+
+    Args:
+        directory: of the checkpoints; the state is restored from the newest where there is one.
+        overrides: of :func:`tiny_config`, "KEY=value".
+        flags: of the command line; a checkpoint is saved every second iteration unless they say otherwise.
+        process: which of several processes this is.
+        logs: folder for TensorBoard.
+        parts: of the trainer, instead of the tiny ones.
+    """
+    cfg, process = tiny_config(*overrides), process or ProcessInfo()
+    options = parse_arguments(["--model_dir", str(directory), "--save_interval", "2", "--num_cpu_workers", "0", *flags])
     torch.manual_seed(0)
-    training_loss = TinyTrainingLoss()
-    kinds = {
-        "SGD": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4),
-        "Adam": lambda p: torch.optim.Adam(p, lr=0.01),
-    }
-    built = kinds[optimizer](training_loss.parameters())
-    settings = {"max_iterations": 6, "batch_size": 4, "save_interval": 2} | options.pop("settings", {})
-    amp = options.pop("amp", "none")
-    state = TrainingState(
-        training_loss=training_loss,
-        optimizer=built,
-        schedule=LearningRateSchedule(built, exponential_factor(2, 4, 0.1)),
-        scaler=build_scaler(amp, CPU),
-        log=TrainingLogger(options.pop("logs", None), max_iterations=6, display_interval=2, summary_interval=2),
-    )
+    log = TrainingLogger(logs, max_iterations=cfg.TRAINING.MAX_ITERATIONS, display_interval=2, summary_interval=2)
+    state = build_state(cfg, TinyTrainingLoss(), log, CPU)
     store = CheckpointStore(directory, keep=2)
     if store.newest() is not None:
         state.restore(store.newest())
-    parts = {"dataset": TinyDataset(), "interrupts": InterruptListener()} | options
     return Trainer(
         state=state,
-        step=OptimizationStep(distribute(training_loss, process), built, scaler=state.scaler, device=CPU, amp=amp),
+        step=build_step(cfg, state, process, CPU),
         collate=collate,
         checkpoints=store,
-        settings=TrainerSettings(**settings),
+        settings=build_settings(cfg, options),
         process=process,
         device=CPU,
-        **parts,
+        **{"dataset": TinyDataset(), "interrupts": InterruptListener(), **parts},
     )
 
 

@@ -65,6 +65,20 @@ def test_leftovers_join_the_most_probable_instance() -> None:
     assert SequentialClustering(**options, compat=True)(embeddings, bandwidths, seediness).labels.tolist() == [0, 1, 1]
 
 
+def test_only_compat_mode_assigns_the_members_of_the_last_allowed_instance_anew() -> None:
+    """There the mask of free points is from before the last instance, so its members join the least probable one."""
+    embeddings = torch.tensor([[0.0, 1.0, 1.05]])
+    bandwidths, seediness = torch.full((1, 3), 10.0), torch.tensor([0.99, 0.95, 0.1])
+    options = {"min_seediness": 0.8, "primary_threshold": 0.7, "secondary_threshold": 0.1}
+
+    def labels(max_instances: int, *, compat: bool) -> list[int]:
+        clustering = SequentialClustering(**options, max_instances=max_instances, compat=compat)
+        return clustering(embeddings, bandwidths, seediness).labels.tolist()
+
+    assert labels(2, compat=True) == [0, 0, 0]  # p of the first instance is 0.21 and 0.19 there
+    assert labels(3, compat=True) == labels(2, compat=False) == [0, 1, 1]
+
+
 def test_no_points_give_no_instances() -> None:
     clusters = _clustering("xyff_5", compat=False)(torch.zeros(4, 0), torch.zeros(4, 0), torch.zeros(0))
     assert clusters.num_instances == 0

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from stemseg.inference.chaining import ChainedClip
-from stemseg.inference.tracks import TrackStore
+from stemseg.inference.tracks import TrackStore, collect_tracks
 
 
 def _store() -> TrackStore:
@@ -38,6 +38,24 @@ def test_records_add_up_over_clips() -> None:
     np.testing.assert_array_equal(records[1].class_logits, [9, 5, 2])
     assert records[1].category == 1  # the background's logit does not count
     assert (records[2].first_frame, records[2].last_frame, records[2].category) == (1, 1, 1)
+
+
+def test_scores_are_relative_to_the_largest_of_the_kept_tracks() -> None:
+    """The longest-lived tracks are kept; the largest of all lives for one frame, and is not among them."""
+    labels = torch.tensor([[[1, 3, 2, 2]], [[1, 0, 2, 2]], [[1, 1, 0, 0]]], dtype=torch.int32)
+    labels[0, 0, 1] = 3
+    store = TrackStore()
+    store.add(ChainedClip(range(3), torch.cat([labels, torch.zeros(3, 3, 4, dtype=torch.int32)], dim=1), [1, 2, 3]))
+    store.records[3].num_pixels = 50
+    sizes = {"video_size": (16, 16), "network_size": (16, 16), "label_stride": 4}
+    names = [str(t) for t in range(3)]
+
+    def scores(max_tracks: int) -> list[float]:
+        video = collect_tracks(store, sequence_id="a", frame_names=names, max_tracks=max_tracks, **sizes)
+        return [track.score for track in video.tracks]
+
+    assert scores(3) == [4 / 50, 4 / 50, 1.0]
+    assert scores(2) == [1.0, 1.0]
 
 
 def test_memory_is_the_compressed_maps() -> None:

@@ -147,6 +147,9 @@ def _mask(height: int, width: int) -> str:
         ([_mask(10, 20)] * 2, []),  # too short
         ([_mask(10, 20), _mask(10, 10), _mask(10, 20), _mask(10, 20)], [0, 2, 3]),  # a small mask leaves a gap of 1 / 4
         ([_mask(10, 20), None, None, _mask(10, 20), _mask(10, 20)], []),  # a gap of 2 / 5
+        ([_mask(10, 20), _mask(10, 20), _mask(10, 10)], []),  # too short once the small mask is gone
+        ([_mask(10, 20), _mask(10, 10), _mask(10, 10), *[_mask(10, 20)] * 2], []),  # and a gap of 2 / 5 then
+        ([*[_mask(10, 20)] * 3, None, None, None, _mask(10, 10)], [0, 1, 2]),  # and no gap then
         ([encode_rle(np.eye(40))] * 3, []),  # fills little of its box, and is small
     ],
 )

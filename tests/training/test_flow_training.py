@@ -11,12 +11,13 @@ from stemseg.data.preprocessing import collate_clips
 from stemseg.modeling.losses.appearance_loss import appearance_loss
 from stemseg.modeling.network import build_network
 from stemseg.structures.clip import Clip, ClipTargets
+from stemseg.training.arguments import parse_arguments
 from stemseg.training.checkpoints import CheckpointStore
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss, build_loss, downscale_targets
-from stemseg.training.main import build_state, build_step
-from stemseg.training.trainer import Trainer, TrainerSettings
+from stemseg.training.main import build_settings, build_state, build_step
+from stemseg.training.trainer import Trainer
 from stemseg.utils.distributed import ProcessInfo
 from tests.helpers.hierarchical_config import RELEASED, small_hierarchical_config
 
@@ -50,10 +51,11 @@ def make_loss(*overrides: str) -> TrainingLoss:
 
 
 def make_trainer(directory: Path, *, iterations: int = 4, stop_at: int | None = None, process=None) -> Trainer:
-    cfg, clips, process = small_hierarchical_config(), Clips(stop_at), process or ProcessInfo()
-    training_loss = make_loss()
+    cfg = small_hierarchical_config(f"TRAINING.MAX_ITERATIONS={iterations}")
+    options = parse_arguments(["--model_dir", str(directory), "--num_cpu_workers", "0"])
+    clips, process = Clips(stop_at), process or ProcessInfo()
     log = TrainingLogger(None, max_iterations=4, display_interval=1, summary_interval=1)
-    state = build_state(cfg, training_loss, log, CPU)
+    state = build_state(cfg, make_loss(), log, CPU)
     store = CheckpointStore(directory, keep=0)
     if store.newest() is not None:
         state.restore(store.newest())
@@ -63,9 +65,7 @@ def make_trainer(directory: Path, *, iterations: int = 4, stop_at: int | None = 
         dataset=clips,
         collate=collate_clips,
         checkpoints=store,
-        settings=TrainerSettings(
-            max_iterations=iterations, batch_size=BATCH_SIZE, warm_up_clips=WARM_UP_ITERATIONS * BATCH_SIZE
-        ),
+        settings=build_settings(cfg, options),
         process=process,
         device=CPU,
         interrupts=InterruptListener() if stop_at is None else clips,

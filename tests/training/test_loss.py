@@ -12,9 +12,10 @@ from stemseg.modeling.losses.semantic_loss import semantic_losses
 from stemseg.modeling.network import build_network
 from stemseg.structures.clip import ClipBatch, ClipTargets
 from stemseg.training import loss as loss_module
+from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss, build_loss, downscale_targets, upsample_output
-from stemseg.training.optimizer import build_optimizer
-from stemseg.training.trainer import OptimizationStep, build_scaler
+from stemseg.training.main import build_state, build_step
+from stemseg.utils.distributed import ProcessInfo
 from tests.helpers.golden_weights import det, fill_state_dict, load_golden, relative_difference
 from tests.helpers.paths import GOLDEN_DIR
 
@@ -86,8 +87,8 @@ def test_two_training_steps_equal_the_published_ones(name, monkeypatch):
     network = build_network(cfg)
     fill_state_dict(network)
     training_loss = build_loss(cfg, network)
-    optimizer = build_optimizer(cfg, training_loss)
-    step = OptimizationStep(training_loss, optimizer, scaler=build_scaler("none", CPU), device=CPU)
+    log = TrainingLogger(None, max_iterations=2, display_interval=1, summary_interval=1)
+    step = build_step(cfg, build_state(cfg, training_loss, log, CPU), ProcessInfo(), CPU)
     for i, tolerance in enumerate([(1e-6, 1e-5), (5e-5, 1e-3)]):
         report = step(iter([_golden_batch(arrays)]), [0])
         _check_terms(report, golden[i], tolerance[0])

@@ -35,11 +35,12 @@ def _equal(first, second):
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, optimizer):
-    assert make_trainer(tmp_path / "whole", optimizer=optimizer).run()
+    settings = (f"TRAINING.OPTIMIZER={optimizer}", "TRAINING.INITIAL_LR=0.01")
+    assert make_trainer(tmp_path / "whole", *settings).run()
     stopper = InterruptAt(sample=9)  # within the third iteration, between two checkpoints
-    assert not make_trainer(tmp_path / "cut", optimizer=optimizer, dataset=stopper, interrupts=stopper).run()
+    assert not make_trainer(tmp_path / "cut", *settings, dataset=stopper, interrupts=stopper).run()
     assert (tmp_path / "cut" / "000003.pth").is_file()
-    assert make_trainer(tmp_path / "cut", optimizer=optimizer).run()
+    assert make_trainer(tmp_path / "cut", *settings).run()
     assert _equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
@@ -62,18 +63,18 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
 
 
 def test_fp16_loss_scale_is_resumed(tmp_path):
-    trainer = make_trainer(tmp_path, amp="fp16", settings={"max_iterations": 2})
+    trainer = make_trainer(tmp_path, "TRAINING.AMP=fp16", "TRAINING.MAX_ITERATIONS=2")
     trainer.run()
     content = torch.load(tmp_path / "000002.pth", weights_only=True)
     assert content["scaler"]["scale"] == 65536.0
     content["scaler"]["scale"] = 16.0
     torch.save(content, tmp_path / "000002.pth")
-    assert make_trainer(tmp_path, amp="fp16").state.scaler.state_dict()["scale"] == 16.0
+    assert make_trainer(tmp_path, "TRAINING.AMP=fp16").state.scaler.state_dict()["scale"] == 16.0
 
 
 def test_loading_workers_and_random_state_do_not_change_the_result(tmp_path):
     make_trainer(tmp_path / "alone").run()
-    trainer = make_trainer(tmp_path / "workers", settings={"num_workers": 2})
+    trainer = make_trainer(tmp_path / "workers", flags=["--num_cpu_workers", "2"])
     torch.rand(17)  # an evaluation or a picture may draw numbers in between
     trainer.run()
     assert _equal(weights(tmp_path / "alone"), weights(tmp_path / "workers"))
@@ -98,7 +99,7 @@ class Slow(TinyDataset):
         return super().__getitem__(index)
 
 with InterruptListener() as interrupts:
-    trainer = make_trainer(Path(sys.argv[1]), dataset=Slow(), interrupts=interrupts, settings={"num_workers": 1})
+    trainer = make_trainer(Path(sys.argv[1]), dataset=Slow(), interrupts=interrupts, flags=["--num_cpu_workers", "1"])
     print("started", flush=True)
     finished = trainer.run()
 sys.exit(0 if finished else interrupts.exit_code)

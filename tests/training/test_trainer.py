@@ -11,10 +11,14 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from stemseg.training.loader import random_seed
-from stemseg.training.trainer import OptimizationStep, build_scaler, gradient_norm
+from stemseg.training.logger import TrainingLogger
+from stemseg.training.main import build_state, build_step
+from stemseg.training.trainer import gradient_norm
+from stemseg.training.validation import best_measure
+from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import TrainingError
 from tests.helpers.paths import ROOT
-from tests.helpers.tiny_training import CPU, TinyDataset, TinyTrainingLoss, collate, make_trainer
+from tests.helpers.tiny_training import CPU, TinyDataset, TinyTrainingLoss, collate, make_trainer, tiny_config, weights
 
 
 def _events(directory):
@@ -31,14 +35,16 @@ def _events(directory):
 
 
 def test_checkpoints_are_written_at_intervals_and_at_the_end(tmp_path):
-    make_trainer(tmp_path, settings={"max_iterations": 5}).run()
+    make_trainer(tmp_path, "TRAINING.MAX_ITERATIONS=5").run()
     assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["000004.pth", "000005.pth"]
 
 
 def test_workers_start_after_opencv_used_its_threads(tmp_path):
     cv2.setNumThreads(2)
     cv2.resize(np.zeros((500, 500, 3), np.float32), (3000, 3000))
-    assert make_trainer(tmp_path, settings={"num_workers": 1}).run()  # a forked pool without its threads would hang
+    assert make_trainer(
+        tmp_path, flags=["--num_cpu_workers", "1"]
+    ).run()  # a forked pool without its threads would hang
 
 
 def test_a_complete_run_has_nothing_left_to_do(tmp_path):
@@ -53,7 +59,7 @@ def test_scalars_and_pictures_reach_tensorboard(tmp_path):
         assert batch.frames.shape[0] == 1 and not output.requires_grad
         return {"clip": np.zeros((4, 5, 3), np.uint8)}
 
-    make_trainer(tmp_path, logs=tmp_path / "logs", paint=paint, settings={"picture_interval": 3}).run()
+    make_trainer(tmp_path, logs=tmp_path / "logs", paint=paint, flags=["--picture_interval", "3"]).run()
     events = _events(tmp_path / "logs")
     for name in ("loss/total", "loss/area", "optimization/learning_rate", "optimization/gradient_norm"):
         assert [step for tag, step in events if tag == name] == [2, 4, 6]
@@ -69,7 +75,11 @@ def test_evaluation_is_without_gradient_and_training_goes_on_in_training_mode(tm
         return {"validation/score": 0.5}
 
     trainer = make_trainer(
-        tmp_path, logs=tmp_path / "logs", evaluate=evaluate, settings={"evaluation_interval": 4, "max_iterations": 5}
+        tmp_path,
+        "TRAINING.MAX_ITERATIONS=5",
+        flags=["--eval_interval", "4"],
+        logs=tmp_path / "logs",
+        evaluate=evaluate,
     )
     trainer.run()
     assert seen == [(4, False, False)]
@@ -92,9 +102,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(tmp_path):
 
 def test_the_checkpoint_with_the_highest_figure_is_kept(tmp_path):
     figures = {2: 0.1, 4: 0.7, 6: 0.3}
-    settings = {"evaluation_interval": 2, "best_measure": "validation/score"}
+    measure = best_measure(tiny_config())
     make_trainer(
-        tmp_path, evaluate=lambda network, iteration: {"validation/score": figures[iteration]}, settings=settings
+        tmp_path,
+        flags=["--eval_interval", "2"],
+        evaluate=lambda network, iteration: {measure: figures[iteration], "other": iteration},
     ).run()
     assert torch.load(tmp_path / "best.pth", weights_only=True)["iterations"] == 4
 
@@ -104,10 +116,14 @@ def _training_loss():
     return TinyTrainingLoss()
 
 
-def _step(training_loss, amp="none", **options):
-    optimizer = torch.optim.SGD(training_loss.parameters(), lr=0.1)
-    scaler = options.pop("scaler", None) or build_scaler(amp, CPU)
-    return OptimizationStep(training_loss, optimizer, scaler=scaler, device=CPU, amp=amp, **options)
+def _state(training_loss, cfg):
+    log = TrainingLogger(None, max_iterations=1, display_interval=1, summary_interval=1)
+    return build_state(cfg, training_loss, log, CPU)
+
+
+def _step(training_loss, *overrides):
+    cfg = tiny_config(*overrides)
+    return build_step(cfg, _state(training_loss, cfg), ProcessInfo(), CPU)
 
 
 def _micro_batches(count):
@@ -137,7 +153,7 @@ def test_accumulated_gradient_is_the_mean_over_micro_batches():
 
 def test_gradients_are_clipped_to_the_norm_and_the_report_has_the_norm_before():
     training_loss = _training_loss()
-    report = _step(training_loss, max_gradient_norm=1e-3)(_micro_batches(1), _seeds(1))
+    report = _step(training_loss, "TRAINING.GRAD_CLIP_NORM=0.001")(_micro_batches(1), _seeds(1))
     assert report.gradient_norm.item() > 1e-2
     assert gradient_norm(list(training_loss.parameters())).item() == pytest.approx(1e-3, rel=1e-3)
 
@@ -146,7 +162,7 @@ def test_gradients_are_clipped_to_the_norm_and_the_report_has_the_norm_before():
 def test_mixed_precision_gives_nearly_the_same_step(amp):
     exact, mixed = _training_loss(), _training_loss()
     _step(exact)(_micro_batches(2), _seeds(2))
-    report = _step(mixed, amp=amp)(_micro_batches(2), _seeds(2))
+    report = _step(mixed, f"TRAINING.AMP={amp}")(_micro_batches(2), _seeds(2))
     assert report.last_output.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[amp]
     for expected, found in zip(exact.parameters(), mixed.parameters(), strict=True):
         assert found.dtype == torch.float32
@@ -156,10 +172,11 @@ def test_mixed_precision_gives_nearly_the_same_step(amp):
 def test_overflow_in_fp16_skips_the_step_and_lowers_the_scale():
     training_loss = _training_loss()
     before = [p.detach().clone() for p in training_loss.parameters()]
-    scaler = build_scaler("fp16", CPU)
+    cfg = tiny_config("TRAINING.AMP=fp16")
+    state = _state(training_loss, cfg)
+    scaler = state.scaler
     scaler.load_state_dict({**scaler.state_dict(), "scale": 1e38})
-    step = _step(training_loss, amp="fp16", scaler=scaler)
-    step(_micro_batches(1), _seeds(1))
+    build_step(cfg, state, ProcessInfo(), CPU)(_micro_batches(1), _seeds(1))
     assert all(torch.equal(a, b) for a, b in zip(before, training_loss.parameters(), strict=True))
     assert scaler.state_dict()["scale"] == pytest.approx(5e37)
 
@@ -171,20 +188,18 @@ from tests.helpers.tiny_training import CPU, make_trainer
 from stemseg.utils import distributed
 
 process = distributed.initialize(CPU)
-make_trainer(Path(sys.argv[1]), process=process, settings={"max_iterations": 3}).run()
+make_trainer(Path(sys.argv[1]), "TRAINING.MAX_ITERATIONS=3", process=process).run()
 distributed.shutdown()
 """
 
 
 def test_two_processes_end_with_the_weights_of_one(tmp_path):
-    from tests.helpers.tiny_training import make_trainer, weights
-
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     subprocess.run([*launcher, str(script), str(tmp_path / "two")], env=environment, check=True, timeout=120)
-    make_trainer(tmp_path / "one", settings={"max_iterations": 3}).run()
+    make_trainer(tmp_path / "one", "TRAINING.MAX_ITERATIONS=3").run()
     one, two = weights(tmp_path / "one", 3), weights(tmp_path / "two", 3)
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-6, atol=1e-7)

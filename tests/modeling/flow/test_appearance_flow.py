@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stemseg.modeling.flow.appearance_flow import AppearanceFlow
+from stemseg.modeling.flow.appearance_flow import AppearanceFlow, instance_weights
 from stemseg.utils.errors import StemsegError
 
 
@@ -116,6 +116,20 @@ def test_likelihood_of_instances_is_that_of_their_places_alone(condition):
     changed = appearance.clone()
     changed[0, :, :, :, 20:] += 1  # of the second instance
     assert not torch.allclose(_likelihood(flow, changed, masks).bits_per_dimension[1], before[1], atol=1e-3)
+
+
+def test_instances_that_vanish_on_the_flows_grid_are_left_out():
+    masks = [torch.zeros(3, 2, 18, 26, dtype=torch.uint8), torch.zeros(1, 2, 18, 26, dtype=torch.uint8)]
+    masks[0][0, :, 2:9, 4:12] = 1
+    masks[0][1, :, 16:, 24:] = 1  # in the border, of which the grid has nothing
+    masks[0][2, 1, 10, 20] = masks[1][0, 0, 3, 3] = 1  # a single pixel is there
+    weights = instance_weights(masks, num_halvings=2, size=(4, 6))
+    assert weights.shape == (3, 4, 4, 6)
+    assert torch.allclose(weights.sum(dim=(1, 2, 3)), torch.ones(3))
+    assert [w.sum(dim=(1, 2)).nonzero()[:, 0].tolist() for w in weights] == [[0, 1], [1], [2]]
+    appearance = torch.randn(2, 3, 2, 18, 26, generator=torch.Generator().manual_seed(1))
+    bits = _likelihood(_flow(likelihood_of="instance_pixels"), appearance, masks).bits_per_dimension
+    assert bits.shape == (3,) and torch.isfinite(bits).all()
 
 
 def test_an_instance_everywhere_has_the_likelihood_of_the_frames():
