@@ -14,13 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
 
-import torch
 
 from stemseg.config import load_config
 from stemseg.data.dataset import training_category_names
 from stemseg.modeling.model_files import ModelInfo, pack_model, read_model_info
 from stemseg.modeling.network import build_network
-from stemseg.modeling.weights import find_checkpoint, load_model_weights
+from stemseg.modeling.weights import find_checkpoint, load_model_weights, save_weights_file
 from stemseg.utils.errors import StemsegError
 
 
@@ -52,10 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             names = dict(training_category_names(cfg))
         info = ModelInfo(config=cfg.to_dict(), category_names=names, about=dict(map(_read_about, args.about)))
         content = pack_model(network.state_dict(), info, half=not args.float32)
+        save_weights_file(args.output, content)
     except StemsegError as error:
         raise SystemExit(f"error: {error}") from None
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, args.output)
     count = sum(value.numel() for value in content["model"].values())
     print(f"{args.output}: {count:,} weights, {args.output.stat().st_size / 2**20:.1f} MiB")
 

@@ -136,7 +136,7 @@ def _prepare_network(cfg: Config, job: BenchmarkRun) -> Network:
         load_model_weights(network, job.checkpoint)
     else:
         _find_everything(network)
-    return network.prepare_for_inference()
+    return network
 
 
 def _size_overrides(size: tuple[int, int]) -> tuple[str, ...]:

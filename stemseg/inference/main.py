@@ -21,9 +21,9 @@ from stemseg.inference.result_folder import ResultFolder, hash_file
 from stemseg.inference.runner import InferenceRunner, check_measurable, measure_results
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
 from stemseg.modeling.network import build_network
-from stemseg.modeling.weights import load_model_weights
+from stemseg.modeling.weights import find_checkpoint, load_model_weights
 from stemseg.utils import distributed
-from stemseg.utils.errors import CheckpointError, StemsegError
+from stemseg.utils.errors import StemsegError
 
 _logger = logging.getLogger("stemseg.inference")
 
@@ -48,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def segment(options: argparse.Namespace) -> None:
     """Segment what the options ask for and write its results."""
-    if not options.checkpoint.is_file():
-        raise CheckpointError(f"weights file {options.checkpoint} does not exist")
+    options.checkpoint = find_checkpoint(options.checkpoint)
     cfg = load_run_config(options)
     device = distributed.choose_device(options.device)
     process = distributed.initialize(device)

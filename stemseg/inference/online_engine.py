@@ -21,10 +21,10 @@ from stemseg.inference.semantics import FrameAverages, SemanticRule, build_seman
 from stemseg.inference.tracks import TrackStore
 from stemseg.modeling.network import Network
 from stemseg.structures.network_output import FeaturePyramid
+from stemseg.utils.precision import mixed_precision
 from stemseg.utils.timing import Stopwatch
 
 OUTPUT_STRIDE = 4
-_AMP_TYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class EngineSettings:
         label_stride: pixels of the network's input per pixel of a label map: 4; 1 upsamples the embeddings.
         device: of the network.
         clustering_device: of clustering, chaining and voting.
-        autocast: type of mixed precision, or None.
-        average_padding: a clip shorter than T averages the semantics of all repetitions of its first frame, as the
-            published code did, not of the last one only.
+        amp: mixed precision, "none", "bf16" or "fp16".
+        compat: as the published code did it: a clip shorter than T averages the semantics of all repetitions of its
+            first frame, not of the last one only.
     """
 
     clip_length: int
@@ -49,8 +49,8 @@ class EngineSettings:
     label_stride: int
     device: torch.device
     clustering_device: torch.device
-    autocast: torch.dtype | None = None
-    average_padding: bool = False
+    amp: str = "none"
+    compat: bool = False
 
 
 class InferenceEngine:
@@ -83,7 +83,7 @@ class InferenceEngine:
         self._features: dict[int, FeaturePyramid] = {}
         self._averages = FrameAverages()
         self._waiting: deque[ClipMaps] = deque()
-        self._store = TrackStore()
+        self._store = TrackStore(label_stride=settings.label_stride)
 
     @property
     def num_kept_features(self) -> int:
@@ -136,7 +136,7 @@ class InferenceEngine:
             stacked = FeaturePyramid(*(torch.stack(levels, dim=1)[None] for levels in zip(*pyramids, strict=True)))
             with self._precision():
                 output = self._network.decode(stacked)
-            averaged = clip.indices if self._settings.average_padding else clip.frames
+            averaged = clip.indices if self._settings.compat else clip.frames
             self._averages.add(averaged, self._semantics.maps(output)[:, -len(averaged) :])
             self._waiting.append(keep_maps(clip.frames, output, self._settings.clustering_device))
 
@@ -162,8 +162,7 @@ class InferenceEngine:
         return None if logits is None else class_votes(clip.labels, len(clip.track_ids), logits.to(clip.labels.device))
 
     def _precision(self) -> torch.autocast:
-        autocast = self._settings.autocast
-        return torch.autocast(self._settings.device.type, dtype=autocast, enabled=autocast is not None)
+        return mixed_precision(self._settings.device, self._settings.amp)
 
 
 def build_engine(
@@ -183,19 +182,14 @@ def build_engine(
             clip_length=cfg.INPUT.NUM_FRAMES,
             frame_overlap=frame_overlap,
             frames_per_batch=cfg.INFERENCE.FRAMES_PER_BATCH,
-            label_stride=label_stride(cfg),
+            label_stride=1 if cfg.INFERENCE.RESIZE_EMBEDDINGS else OUTPUT_STRIDE,
             device=device,
             clustering_device=clustering_device or device,
-            autocast=_AMP_TYPES[cfg.INFERENCE.AMP],
-            average_padding=compat,
+            amp=cfg.INFERENCE.AMP,
+            compat=compat,
         ),
         clustering=build_clustering(cfg),
         chainer=Chainer(min_iou=cfg.CLUSTERING.MIN_MATCH_IOU, compat=compat),
         semantics=build_semantic_rule(cfg),
         stopwatch=stopwatch,
     )
-
-
-def label_stride(cfg: Config) -> int:
-    """Pixels of the network's input per pixel of a label map."""
-    return 1 if cfg.INFERENCE.RESIZE_EMBEDDINGS else OUTPUT_STRIDE

@@ -56,10 +56,12 @@ class TrackStore:
     """Label maps of a video's frames in order, and the record of each track. Memory per frame: one compressed map.
 
     Attributes:
+        label_stride: pixels of the network's input per pixel of a label map.
         size: (H, W) of the label maps, padding included; None before the first frame.
         records: by track id, from 1.
     """
 
+    label_stride: int
     size: tuple[int, int] | None = None
     records: dict[int, TrackRecord] = field(default_factory=dict)
     _frames: list[_CompressedLabels] = field(default_factory=list)
@@ -124,7 +126,6 @@ def collect_tracks(
     frame_names: Sequence[str],
     video_size: tuple[int, int],
     network_size: tuple[int, int],
-    label_stride: int,
     max_tracks: int,
 ) -> VideoTracks:
     """The result of a video at its original size. Tracks without a single mask pixel at that size are left out.
@@ -134,14 +135,13 @@ def collect_tracks(
         sequence_id: the video's id, kept as it is.
         frame_names: name of each frame.
         video_size, network_size: (height, width) of the video and of the network's input without padding.
-        label_stride: pixels of the network's input per pixel of a label map.
         max_tracks: tracks kept, longest-lived first.
     """
     kept = rank_tracks(store.records, max_tracks)
     segmentations: dict[int, list[str | None]] = {track_id: [None] * len(store) for track_id in kept}
     if kept:
         resizer = MaskResizer(
-            label_size=store.size, label_stride=label_stride, network_size=network_size, video_size=video_size
+            label_size=store.size, label_stride=store.label_stride, network_size=network_size, video_size=video_size
         )
         for frame in range(len(store)):
             for track_id, counts in resizer.encode(store.labels(frame), kept).items():

@@ -12,7 +12,7 @@ from stemseg.config import Config
 from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, pad_to_multiple
 from stemseg.datasets import find_dataset
 from stemseg.inference.frame_sources import Frame, FrameSource
-from stemseg.inference.online_engine import InferenceEngine, build_engine, label_stride
+from stemseg.inference.online_engine import InferenceEngine, build_engine
 from stemseg.inference.tracks import collect_tracks
 from stemseg.modeling.network import Network
 from stemseg.structures.tracks import VideoTracks
@@ -25,7 +25,6 @@ class VideoSegmenter:
     Args:
         new_engine: makes the engine of each video.
         preprocessor: shared with training.
-        label_stride: pixels of the network's input per pixel of the engine's label maps.
         max_tracks: tracks kept of each video, longest-lived first.
         frames_per_batch: frames given to the engine at once.
         num_workers: threads that read and prepare frames ahead.
@@ -37,7 +36,6 @@ class VideoSegmenter:
         *,
         new_engine: Callable[[], InferenceEngine],
         preprocessor: ImagePreprocessor,
-        label_stride: int,
         max_tracks: int,
         frames_per_batch: int,
         num_workers: int,
@@ -46,7 +44,6 @@ class VideoSegmenter:
         self.stopwatch = stopwatch
         self._new_engine = new_engine
         self._preprocessor = preprocessor
-        self._label_stride = label_stride
         self._max_tracks = max_tracks
         self._frames_per_batch = frames_per_batch
         self._num_workers = num_workers
@@ -76,7 +73,6 @@ class VideoSegmenter:
                 frame_names=names,
                 video_size=video_size,
                 network_size=self._preprocessor.output_size(*video_size),
-                label_stride=self._label_stride,
                 max_tracks=self._max_tracks,
             )
 
@@ -100,13 +96,16 @@ def build_segmenter(
     num_workers: int = 0,
     stopwatch: Stopwatch | None = None,
 ) -> VideoSegmenter:
-    """A segmenter with the settings of a configuration; puts the network on ``device`` and into evaluation mode.
+    """A segmenter with the settings of a configuration; takes the network over.
+
+    The network is moved to ``device`` and prepared for inference for good: it can't be trained any more, nor saved.
+    Give :meth:`Network.inference_copy` of one that is still needed.
 
     Args:
         section: the section of DATA that gives overlap and number of tracks; None takes that of TRAINING.MODE.
         clustering_device: None clusters where the network is.
     """
-    network.to(device).eval()
+    network.to(device).prepare_for_inference()
     stopwatch = stopwatch or Stopwatch(device)
     rules = cfg.DATA[section or find_dataset(cfg.TRAINING.MODE).section]
 
@@ -123,7 +122,6 @@ def build_segmenter(
     return VideoSegmenter(
         new_engine=new_engine,
         preprocessor=build_preprocessor(cfg),
-        label_stride=label_stride(cfg),
         max_tracks=rules.MAX_INFERENCE_TRACKS,
         frames_per_batch=cfg.INFERENCE.FRAMES_PER_BATCH,
         num_workers=num_workers,
@@ -139,13 +137,10 @@ def segment_video(
     device: torch.device | None = None,
     section: str | None = None,
 ) -> VideoTracks:
-    """Segment one video with a network as it is, for scripts and for evaluation during training.
+    """Segment one video with a copy of a network, which stays as it is, in training too.
 
-    The network's training mode and device are as before afterwards.
+    Args:
+        device: None: the network's.
     """
-    was_training = network.training
-    try:
-        segmenter = build_segmenter(cfg, network, device=device or next(network.parameters()).device, section=section)
-        return segmenter.segment(source)
-    finally:
-        network.train(was_training)
+    device = device or next(network.parameters()).device
+    return build_segmenter(cfg, network.inference_copy(), device=device, section=section).segment(source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -118,12 +120,16 @@ class Network(nn.Module):
     def prepare_for_inference(self) -> Network:
         """Make the network as fast as it can be where it is only run: eval mode, norms folded, channels-last backbone.
 
-        In place and for good: its state dict no longer is a checkpoint's, so load weights first, and prepare a copy of
-        a network that is still trained. On a CPU the backbone becomes 1.1 to 3 times faster.
+        In place and for good: its state dict no longer is a checkpoint's, so load weights first. One that is still
+        trained gives :meth:`inference_copy`. On a CPU the backbone becomes 1.1 to 3 times faster.
         """
         fold_norms(self.backbone)
         self.backbone.to(memory_format=torch.channels_last)
         return self.eval().requires_grad_(False)
+
+    def inference_copy(self) -> Network:
+        """A copy prepared for inference (see :meth:`prepare_for_inference`); this network stays as it is."""
+        return deepcopy(self).prepare_for_inference()
 
 
 def stack_clips(features: FeaturePyramid, num_clips: int) -> FeaturePyramid:

@@ -7,13 +7,14 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stemseg.utils.errors import CheckpointError
+from stemseg.utils.files import write_file
 from stemseg.utils.text import first_line, shorten_list
 
 MODELS_DIR_VARIABLE = "STEMSEG_MODELS_DIR"
@@ -54,8 +55,8 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     names = ", ".join(pretrained_names()) or "none"
     found = "is a folder" if path.is_dir() else "does not exist"
     raise CheckpointError(
-        f"weights file {name_or_path} {found}; give a checkpoint's path, or the name of a model that ships with the "
-        f"package: {names}"
+        f"weights file {name_or_path} {found}; the README's section 'Links' says where published ones are. Give a "
+        f"checkpoint's path, or the name of a model that ships with the package: {names}"
     )
 
 
@@ -68,9 +69,7 @@ def load_weights_file(path: str | Path, *, weights_needed: bool = True) -> Any:
     Raises:
         CheckpointError: where the file is missing, damaged or holds anything else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"weights file {path} does not exist")
+    path = find_checkpoint(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             lazily = not weights_needed and zipfile.is_zipfile(path)  # other files were written by torch before 1.6
@@ -99,6 +98,22 @@ def _numpy_globals() -> list[Any]:
     return [*aliases, np.ndarray, np.dtype, *number_types]
 
 
+def save_weights_file(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write what :func:`load_weights_file` reads, whole or not at all.
+
+    Raises:
+        OutputError: where the file can't be written.
+    """
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:  # torch's, raised over the operating system's error: a full disk, say
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+    write_file(path, write)
+
+
 def load_model_weights(network: nn.Module, name_or_path: str | Path) -> None:
     """Load the weights of a checkpoint, a shipped model or a plain state dict into a network, strictly.
 
@@ -112,10 +127,10 @@ def load_model_weights(network: nn.Module, name_or_path: str | Path) -> None:
     content = load_weights_file(path)
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]
-    _load_strictly(
+    load_state(
         network,
         content,
-        where=str(path),
+        where=path,
         next_step="is the configuration (--cfg, or config.yaml beside the checkpoint) the one it was trained with?",
     )
 
@@ -138,18 +153,27 @@ def load_pretrained_backbone(backbone: nn.Module, name_or_path: str | Path) -> N
             "stemseg-convert-backbone, or train from scratch: MODEL.BACKBONE.PRETRAINED_WEIGHTS=null "
             "MODEL.BACKBONE.NORM=group"
         )
-    _load_strictly(
+    load_state(
         backbone,
         load_weights_file(path),
-        where=str(path),
+        where=path,
         next_step="do MODEL.BACKBONE.TYPE and NORM fit the file? stemseg-convert-backbone converts other formats",
     )
 
 
-def _load_strictly(module: nn.Module, state: Any, *, where: str, next_step: str) -> None:
+def load_state(module: nn.Module, state: Any, *, where: str | Path, next_step: str) -> None:
+    """Load a state dict into a module, strictly: all of it or, with an error, nothing.
+
+    Args:
+        state: as it was read: names, also those of a process that was wrapped for distributed training, and tensors.
+        where: the file, for messages.
+        next_step: what a user can do where the file does not fit.
+
+    Raises:
+        CheckpointError: where it is no state dict, or keys and shapes differ from the module's.
+    """
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{where} holds no state dict (names and tensors), found a {type(state).__name__}")
-    # files written by a process that was wrapped for distributed training
     state = {key.removeprefix("module."): value for key, value in state.items()}
     own = module.state_dict()
     problems = {

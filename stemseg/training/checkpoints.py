@@ -1,10 +1,14 @@
-"""The checkpoint files of a run: written whole or not at all, few kept, the newest found."""
+"""What a run keeps, and what it starts from (method.md §7).
+
+:class:`CheckpointStore` is the files of a run's directory: few kept, the newest found. :class:`TrainingState` is
+everything that a run is at one moment: what a checkpoint holds, and what a resumed run goes on from.
+:func:`start_run` starts a run from nothing, from other weights, or from where it was.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,12 +22,21 @@ from torch.optim import Optimizer
 
 from stemseg.config import Config
 from stemseg.modeling.network import Network
-from stemseg.modeling.weights import load_model_weights, load_pretrained_backbone, load_weights_file, models_dir
+from stemseg.modeling.weights import (
+    load_model_weights,
+    load_pretrained_backbone,
+    load_state,
+    load_weights_file,
+    models_dir,
+    save_weights_file,
+)
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.optimizer import LearningRateSchedule
 from stemseg.utils.errors import CheckpointError
+from stemseg.utils.files import make_folder, write_text
 
 _logger = logging.getLogger(__name__)
+CONFIG_NAME = "config.yaml"
 _BEST = "best.pth"
 _FILE_NAME = re.compile(r"(\d{6,})\.pth")
 
@@ -58,7 +71,7 @@ class CheckpointStore:
     def save(self, content: Mapping[str, Any], iteration: int) -> Path:
         """Write a checkpoint and remove those that are no longer to be kept; returns its file."""
         path = self.path(iteration)
-        write_checkpoint(content, path)
+        save_weights_file(path, content)
         if self._keep > 0:
             for old in self.iterations()[: -self._keep]:
                 self.path(old).unlink(missing_ok=True)
@@ -69,8 +82,8 @@ class CheckpointStore:
         best = self._best()
         if best and best["iteration"] <= iteration and best["value"] >= value:
             return False
-        write_checkpoint(content, self.directory / _BEST)
-        self._best_record.write_text(json.dumps({"iteration": iteration, "value": value}), encoding="utf-8")
+        save_weights_file(self.directory / _BEST, content)
+        write_text(self._best_record, json.dumps({"iteration": iteration, "value": value}))
         return True
 
     def _best(self) -> dict[str, Any] | None:
@@ -90,30 +103,10 @@ class CheckpointStore:
             return
         numbers = (n for n in range(1, 10**6) if not (self.directory / f"set_aside_{n}").exists())
         folder = self.directory / f"set_aside_{next(numbers)}"
-        folder.mkdir()
+        make_folder(folder)
         for path in later:
             path.rename(folder / path.name)
         _logger.warning("moved %d files of an earlier run to %s", len(later), folder)
-
-
-def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write ``content`` so that ``path`` is either the complete new file or what it was, even if the power fails.
-
-    Raises:
-        CheckpointError: where the file cannot be written.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"could not write the checkpoint {path}: {error}; is the disk full?") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -147,18 +140,6 @@ def _suggest_older(path: Path) -> str:
     return f"Go on from the one before it with --restore_session {store.path(older[-1])}"
 
 
-def _sync_directory(directory: Path) -> None:
-    """Make a rename within ``directory`` survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-# Everything that a run is at one moment: what a checkpoint holds, and what a resumed run goes on from.
-
-
 @dataclass
 class Progress:
     """How far a run has come.
@@ -178,7 +159,7 @@ class TrainingState:
     """The parts of a run that change while it runs.
 
     Attributes:
-        objective: itself, not its distributed wrapping; has the child ``network``, whose weights are saved.
+        training_loss: itself, not its distributed wrapping; has the child ``network``, whose weights are saved.
         optimizer, schedule, log: made for it.
         scaler: of the loss in fp16; disabled, and without a state, in other precisions.
         progress: how far the run has come.
@@ -210,25 +191,19 @@ class TrainingState:
             CheckpointError: where the file is missing or damaged, or was made with another network or optimizer.
         """
         content = read_checkpoint(path)
+        next_step = "use the config.yaml beside it, or start a new run from its weights with --initial_ckpt"
+        load_state(self.training_loss.network, content["model"], where=path, next_step=next_step)
         try:
-            self.training_loss.network.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
-                f"{path} was made with another network or optimizer than this configuration describes: {error}\n"
-                "Use the config.yaml beside it, or start a new run from its weights with --initial_ckpt"
+                f"the optimizer of {path} is not the one of this configuration: {error}. Next: {next_step}"
             ) from error
         # a checkpoint of a run without fp16 has no scale; the initial one is kept then
         if content.get("scaler") and self.scaler.is_enabled():
             self.scaler.load_state_dict(content["scaler"])
         self.log.load_state_dict(content.get("logger", {}))
         self.progress = Progress(int(content["iterations"]), int(content.get("glow_iterations", 0)))
-
-
-# Where a run keeps its files, and what it starts from: nothing, other weights, or where it was.
-
-
-CONFIG_NAME = "config.yaml"
 
 
 class StartFrom(NamedTuple):
@@ -256,7 +231,10 @@ def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cf
 
     Raises:
         CheckpointError: where a file is missing or damaged, or does not fit.
+        OutputError: where the run's directory can't be made.
     """
+    if is_main:
+        make_folder(store.directory)
     source = start.restore_session or (store.newest() if start.resume else None)
     if source is not None:
         state.restore(source)
@@ -274,7 +252,6 @@ def record_config(cfg: Config, directory: Path, *, resumed: bool) -> None:
         before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         for change in config_changes(before, cfg.to_dict()):
             _logger.warning("the configuration changed since this run began: %s", change)
-    directory.mkdir(parents=True, exist_ok=True)
     cfg.save(path)
 
 

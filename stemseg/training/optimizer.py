@@ -1,4 +1,7 @@
-"""The optimizer (method.md §7)."""
+"""The optimizer, its gradient's norm, and learning rates as pure functions of the iteration (method.md §7).
+
+What is a function of the iteration alone needs no history in a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from stemseg.config import Config
 from stemseg.utils.errors import ConfigError
+
+Factor = Callable[[int], float]
 
 
 def build_optimizer(cfg: Config, module: nn.Module) -> Optimizer:
@@ -34,10 +40,18 @@ def build_optimizer(cfg: Config, module: nn.Module) -> Optimizer:
     )
 
 
-# Learning rates as pure functions of the iteration (method.md §7), so that a resumed run needs no history.
+def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """L2 norm of the gradients of ``parameters`` taken together; those without a gradient count as 0. A scalar."""
+    norms = [p.grad.norm() for p in parameters if p.grad is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
 
 
-Factor = Callable[[int], float]
+def shrink_gradient(parameters: Sequence[Tensor], norm: Tensor, maximum: float) -> None:
+    """Scale the gradients, whose norm is ``norm``, so that it is at most ``maximum``."""
+    factor = torch.clamp(maximum / (norm + 1e-6), max=1.0)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
 
 
 def constant_factor(iteration: int) -> float:

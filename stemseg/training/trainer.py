@@ -26,11 +26,11 @@ from stemseg.training.interrupts import InterruptListener
 from stemseg.training.loader import MicroBatchSampler, SampleSource, WaitMeter, build_loader, random_seed
 from stemseg.training.logger import IterationRecord
 from stemseg.training.loss import LossReport
+from stemseg.training.optimizer import gradient_norm, shrink_gradient
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import TrainingError
-
-_AMP_DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+from stemseg.utils.precision import mixed_precision
 
 _logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class OptimizationStep:
         self._training_loss = training_loss
         self._optimizer = optimizer
         self._device = device
-        self._amp_dtype = _AMP_DTYPES[amp]
+        self._amp = amp
         self._scaler = scaler
         self._max_gradient_norm = max_gradient_norm
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -126,14 +126,14 @@ class OptimizationStep:
         self._scaler.unscale_(self._optimizer)
         norm = gradient_norm(self._parameters)
         if self._max_gradient_norm > 0:
-            _clip(self._parameters, norm, self._max_gradient_norm)
+            shrink_gradient(self._parameters, norm, self._max_gradient_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         terms = _mean_terms([{"total": r.total.detach(), **r.terms} for r in reports])
         return StepReport(terms, norm, batch, reports[-1].output)
 
     def _forward_backward(self, batch: ClipBatch, share: float) -> LossReport:
-        with torch.autocast(self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
+        with mixed_precision(self._device, self._amp):
             report = self._training_loss(batch)
         self._scaler.scale(report.total * share).backward()
         return report
@@ -160,8 +160,8 @@ class Trainer:
         device: of the network.
         interrupts: tells when to stop early.
         paint: makes pictures, by name, of a batch and the network's output for it.
-        evaluate: measures the network, in evaluation mode and without gradients, after the given number of iterations.
-            Called in every process, so that they can share the work; the main one logs the result.
+        evaluate: measures the network, of which it makes a copy, after the given number of iterations. Called in every
+            process, so that they can share the work; the main one logs the result.
     """
 
     state: TrainingState
@@ -259,11 +259,9 @@ class Trainer:
     def _measure(self) -> None:
         if self.evaluate is None or not self._is_due(self.settings.evaluation_interval):
             return
-        training_loss, iterations = self.state.training_loss, self.state.progress.iterations
-        training_loss.eval()
+        iterations = self.state.progress.iterations
         with torch.no_grad():
-            values = self.evaluate(training_loss.network, iterations)
-        training_loss.train()
+            values = self.evaluate(self.state.training_loss.network, iterations)
         self.state.log.add_scalars(iterations, values)
         self._keep_if_best(values.get(self.settings.best_measure))
 
@@ -300,19 +298,6 @@ def distribute(training_loss: nn.Module, process: ProcessInfo, *, may_skip_weigh
     if process.world_size == 1:
         return training_loss
     return DistributedDataParallel(training_loss, find_unused_parameters=may_skip_weights)
-
-
-def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
-    """L2 norm of the gradients of ``parameters`` taken together; those without a gradient count as 0. A scalar."""
-    norms = [p.grad.norm() for p in parameters if p.grad is not None]
-    return torch.stack(norms).norm() if norms else torch.zeros(())
-
-
-def _clip(parameters: Sequence[Tensor], norm: Tensor, maximum: float) -> None:
-    factor = torch.clamp(maximum / (norm + 1e-6), max=1.0)
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad.mul_(factor)
 
 
 def _mean_terms(reports: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from stemseg.evaluation.ground_truth import unannotated_error
 from stemseg.evaluation.video_tracks import evaluate_mots_tracks, evaluate_video_tracks
 from stemseg.inference.clip_schedule import ClipSchedule
 from stemseg.inference.frame_sources import FrameSource, open_sequence
-from stemseg.inference.video_segmenter import segment_video
+from stemseg.inference.video_segmenter import build_segmenter
 from stemseg.modeling.network import Network
 from stemseg.structures.annotations import VideoAnnotations
 from stemseg.structures.tracks import VideoTracks
@@ -34,7 +34,7 @@ class Validator:
 
     Args:
         sources: the videos.
-        segment: gives the tracks of one of them.
+        new_segmenter: makes, of the network as it is then, a function that gives the tracks of a video.
         measure: figures by name of the tracks of all videos.
         process: which of the processes that share them this is.
     """
@@ -43,12 +43,12 @@ class Validator:
         self,
         *,
         sources: Sequence[FrameSource],
-        segment: Callable[[Network, FrameSource], VideoTracks],
+        new_segmenter: Callable[[Network], Callable[[FrameSource], VideoTracks]],
         measure: Measure,
         process: ProcessInfo,
     ) -> None:
         self._sources = sources
-        self._segment = segment
+        self._new_segmenter = new_segmenter
         self._measure = measure
         self._process = process
 
@@ -56,7 +56,8 @@ class Validator:
         """Figures for TensorBoard, "validation/AP" and so on; empty in all processes but the main one."""
         start = time.perf_counter()
         share = self._sources[self._process.rank :: self._process.world_size]
-        parts = distributed.gather([self._segment(network, source) for source in share])
+        segment = self._new_segmenter(network)
+        parts = distributed.gather([segment(source) for source in share])
         if not self._process.is_main:
             return {}
         figures = self._measure([tracks for part in parts for tracks in part])
@@ -84,7 +85,8 @@ def build_validator(cfg: Config, process: ProcessInfo, device: torch.device) -> 
         raise unannotated_error(annotations.source, "the file")
     return Validator(
         sources=[open_sequence(sequence, image_dir) for sequence in annotations],
-        segment=lambda network, source: segment_video(network, source, cfg, device=device),
+        # a copy: training goes on with a network that was neither folded nor put into evaluation mode
+        new_segmenter=lambda network: build_segmenter(cfg, network.inference_copy(), device=device).segment,
         measure=_measure_for(cfg, annotations),
         process=process,
     )

@@ -20,6 +20,7 @@ from stemseg.inference.frame_sources import FrameSource, open_path
 from stemseg.inference.inputs import build_track_filters
 from stemseg.inference.runner import share_of
 from stemseg.inference.video_segmenter import VideoSegmenter, segment_video
+from stemseg.modeling.backbone.norms import FrozenBatchNorm
 from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import load_model_weights
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
@@ -188,6 +189,27 @@ def test_a_script_can_segment_a_video_with_a_network_in_training(workspace: Path
     tracks = segment_video(network, open_path(workspace / "images" / "one"), cfg)
     assert network.training
     assert (tracks.sequence_id, tracks.num_frames, tracks.height, tracks.width) == ("one", 6, 60, 80)
+
+
+def test_the_command_runs_the_network_without_its_norms(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load_config(workspace / "model" / "config.yaml", ["MODEL.BACKBONE.NORM=frozen"])
+    cfg.save(workspace / "model" / "config.yaml")
+    torch.save({"model": build_network(cfg).state_dict()}, workspace / "model" / "000001.pth")
+
+    def refuse(self: FrozenBatchNorm, x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("a norm ran that should be part of its convolution")
+
+    monkeypatch.setattr(FrozenBatchNorm, "forward", refuse)
+    assert _run(workspace, "--input", str(workspace / "images" / "two")) == 0
+
+
+def test_output_folders_that_cannot_be_are_one_line(workspace: Path, capfd: pytest.CaptureFixture) -> None:
+    (workspace / "file").write_text("a file")
+    video = ["--input", str(workspace / "images" / "two")]
+    assert _run(workspace, *video, "-o", str(workspace / "file")) == 1
+    assert "could not make the folder" in capfd.readouterr().err
+    assert _run(workspace, *video, "-o", str(workspace / ("a" * 300))) == 1
+    assert "File name too long; choose a shorter name" in capfd.readouterr().err
 
 
 def test_mixed_precision_segments_alike(workspace: Path) -> None:

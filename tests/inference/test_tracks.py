@@ -10,7 +10,7 @@ from stemseg.inference.tracks import TrackStore, collect_tracks
 
 
 def _store() -> TrackStore:
-    store = TrackStore()
+    store = TrackStore(label_stride=4)
     first = torch.tensor([[[1, 1, 0]], [[0, -1, 2]]], dtype=torch.int32)
     store.add(ChainedClip(range(0, 2), first, [1, 2]), torch.tensor([[9.0, 1, 2], [0, 5, 1]]))
     second = torch.tensor([[[0, 2, 2]]], dtype=torch.int32)  # the second instance continues track 1
@@ -25,7 +25,7 @@ def test_label_maps_come_back_in_track_ids() -> None:
 
 
 def test_ids_beyond_sixteen_bits_survive() -> None:
-    store = TrackStore()
+    store = TrackStore(label_stride=4)
     store.add(ChainedClip([0], torch.tensor([[[1, 0, -1]]], dtype=torch.int32), [70000]))
     assert store.labels(0).tolist() == [[70000, 0, -1]]
 
@@ -59,7 +59,7 @@ def test_scores_are_relative_to_the_largest_of_the_kept_tracks() -> None:
 
 
 def test_memory_is_the_compressed_maps() -> None:
-    store = TrackStore()
+    store = TrackStore(label_stride=4)
     labels = torch.zeros(50, 120, 160, dtype=torch.int32)
     labels[:, 20:60, 30:90] = 1
     store.add(ChainedClip(range(50), labels, [3]))

@@ -22,7 +22,7 @@ from stemseg.modeling.embedding import bandwidth
 from stemseg.modeling.network import Network, build_network
 from stemseg.structures.rle import decode_rle
 from stemseg.structures.tracks import VideoTracks
-from tests.helpers.golden_weights import det, fill_state_dict, load_golden
+from tests.helpers.golden_weights import det, fill_state_dict, load_golden, relative_difference
 from tests.helpers.paths import GOLDEN_DIR
 
 CONFIGS = {"davis": "davis_1", "ytvis": "youtube_vis", "kitti": "kitti_mots_2"}
@@ -58,18 +58,20 @@ def _network(dataset: str) -> Network:
     return network
 
 
-def _run(case: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[ClipMaps], TrackStore, VideoTracks]:
+def _run(
+    case: str, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[ClipMaps], TrackStore, VideoTracks]:
     """Clips, track store and result of one golden video."""
     dataset, length = case.split("_L")
     cfg, clips = _config(dataset), []
-    engine = build_engine(cfg, _network(dataset), frame_overlap=4, device=torch.device("cpu"))
+    engine = build_engine(cfg, network, frame_overlap=4, device=torch.device("cpu"))
     label = engine._label
     monkeypatch.setattr(engine, "_label", lambda clip: (clips.append(clip), label(clip)))
     engine.step(_golden_frames(cfg, int(length)))
     store = engine.finish()
     tracks = collect_tracks(
         store, sequence_id="0007", frame_names=[f"{t:05d}" for t in range(int(length))], video_size=(80, 120),
-        network_size=(83, 124), label_stride=4, max_tracks=20,
+        network_size=(83, 124), max_tracks=20,
     )  # fmt: skip
     return clips, store, tracks
 
@@ -88,7 +90,8 @@ def _masks(tracks: VideoTracks, index: int) -> np.ndarray:
 @pytest.mark.parametrize("case", CASES)
 def test_inference_equals_the_published_one(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = load_golden(f"inference_{case}")
-    clips, store, tracks = _run(case, monkeypatch)
+    network = _network(case.split("_L")[0]).inference_copy()  # as the commands run it
+    clips, store, tracks = _run(case, network, monkeypatch)
     assert len(clips) == len(golden["subseq_idxes"])
     for i, clip in enumerate(clips):
         _check_clip(clip, {name: golden[f"clip{i}|{name}"] for name in ("embeddings", "bandwidths", "seediness")})
@@ -96,6 +99,14 @@ def test_inference_equals_the_published_one(case: str, monkeypatch: pytest.Monke
     assert ((labels != 0) != (golden["fg_masks"] != 0)).mean() < 1e-4
     assert (_ranked_labels(labels) != _ranked_labels(golden["track_label_map"])).mean() < 1e-4
     _check_result(tracks, golden, json.loads((GOLDEN_DIR / f"inference_{case}.json").read_text()))
+
+
+def test_the_prepared_network_gives_the_maps_of_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = _network("ytvis")
+    (before, *_), (after, *_) = (_run("ytvis_L5", n, monkeypatch)[0] for n in (plain, plain.inference_copy()))
+    parts = [before.embedding_size, before.maps.shape[0] - before.embedding_size - 1, 1]
+    for x, y in zip(before.maps.split(parts), after.maps.split(parts), strict=True):
+        assert relative_difference(y, x) < 1e-5  # the rounding of float32, which the published maps are off by too
 
 
 def _check_clip(clip: ClipMaps, golden: dict[str, np.ndarray]) -> None:

@@ -35,7 +35,7 @@ def _golden_video(max_tracks: int = 20, *, logits: torch.Tensor | None = None) -
     label_map = load_golden("output_generators")["label_map"]
     ids = [2, 3, 5, 9]
     labels = torch.from_numpy(np.where(label_map > 0, np.searchsorted(ids, label_map) + 1, label_map).astype(np.int32))
-    store = TrackStore()
+    store = TrackStore(label_stride=4)
     logits = det("outgen.logits", (6, 41, 16, 32)) if logits is None else logits
     store.add(ChainedClip(range(6), labels, ids), class_votes(labels, 4, logits))
     return collect_tracks(
@@ -44,7 +44,6 @@ def _golden_video(max_tracks: int = 20, *, logits: torch.Tensor | None = None) -
         frame_names=[f"{t:05d}" for t in range(6)],
         video_size=(90, 160),
         network_size=(60, 107),
-        label_stride=4,
         max_tracks=max_tracks,
     )
 

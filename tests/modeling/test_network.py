@@ -5,8 +5,10 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from stemseg.config import load_config
+from stemseg.modeling.backbone.norms import FrozenBatchNorm
 from stemseg.modeling.network import build_network, stack_clips
 from stemseg.structures.network_output import FeaturePyramid
 from stemseg.utils.errors import ConfigError, DataError
@@ -98,13 +100,37 @@ def test_preparing_for_inference_keeps_the_results(norm):
     network = tiny_network(f"MODEL.BACKBONE.NORM={norm}", "MODEL.BACKBONE.NORM_GROUPS=4").eval()
     fill_state_dict(network)
     frames = 50 * det("inference.frames", (1, 4, 3, 64, 96))
-    prepared = copy.deepcopy(network).prepare_for_inference()
-    with torch.no_grad():
-        before, after = network(frames), prepared(frames)
-    for x, y in zip(before[:3], after[:3], strict=True):
-        assert relative_difference(y, x) < 1e-5
+    for precision, tolerance in ((torch.float32, 2e-6), (torch.float64, 1e-14)):  # nothing is left but rounding
+        plain = copy.deepcopy(network).to(precision)
+        prepared = plain.inference_copy()
+        with torch.no_grad():
+            before, after = plain(frames.to(precision)), prepared(frames.to(precision))
+        for x, y in zip(before[:3], after[:3], strict=True):
+            assert relative_difference(y, x) < tolerance
     assert not prepared.training
     assert not any(p.requires_grad for p in prepared.parameters())
+
+
+NORMS = (FrozenBatchNorm, nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_a_copy_for_inference_leaves_the_network_in_training(norm):
+    network = tiny_network(f"MODEL.BACKBONE.NORM={norm}").train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    trainable = [p.requires_grad for p in network.parameters()]
+    modes = [m.training for m in network.modules()]
+    prepared = network.inference_copy()
+    assert not any(isinstance(m, NORMS) for m in prepared.modules())
+    assert any(isinstance(m, NORMS) for m in network.modules())
+    convolutions = [m for m in prepared.backbone.modules() if isinstance(m, nn.Conv2d)]
+    assert all(m.weight.is_contiguous(memory_format=torch.channels_last) for m in convolutions)
+    after = network.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[key], before[key]) for key in before)
+    assert [p.requires_grad for p in network.parameters()] == trainable
+    assert [m.training for m in network.modules()] == modes
+    shared = {p.data_ptr() for p in network.parameters()} & {p.data_ptr() for p in prepared.parameters()}
+    assert not shared
 
 
 def test_half_precision_keeps_the_outputs_in_float32():

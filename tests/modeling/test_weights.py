@@ -1,5 +1,6 @@
 """Weights files: what loads, and what the errors say about what does not."""
 
+import errno
 import pickle
 
 import numpy as np
@@ -7,8 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from stemseg.modeling.weights import load_model_weights, load_pretrained_backbone, load_weights_file, models_dir
-from stemseg.utils.errors import CheckpointError
+from stemseg.modeling.weights import (
+    load_model_weights,
+    load_pretrained_backbone,
+    load_weights_file,
+    models_dir,
+    save_weights_file,
+)
+from stemseg.utils.errors import CheckpointError, OutputError
 
 
 def model():
@@ -72,6 +79,32 @@ def test_damaged_and_missing_files_are_named(tmp_path):
         load_weights_file(path)
     with pytest.raises(CheckpointError, match=r"no\.pth does not exist"):
         load_weights_file(tmp_path / "no.pth")
+
+
+def test_what_is_saved_is_read(tmp_path):
+    save_weights_file(tmp_path / "new" / "a.pth", {"model": model().state_dict(), "iterations": 3})
+    assert load_weights_file(tmp_path / "new" / "a.pth")["iterations"] == 3
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["as torch reports it", "as the system reports it"])
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, wrapped):
+    path = saved(tmp_path, {"model": {}})
+    before = path.read_bytes()
+
+    def fill_up(content, file):
+        file.write(b"half a checkp")
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            if wrapped:
+                raise RuntimeError("unexpected pos 704 vs 598") from error
+            raise
+
+    monkeypatch.setattr(torch, "save", fill_up)
+    with pytest.raises(OutputError, match=r"could not write .*weights\.pth: No space left on device; free some"):
+        save_weights_file(path, {"model": {}})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.pth"]
 
 
 def test_a_file_without_a_state_dict_is_refused(tmp_path):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from stemseg.config import load_config
 from stemseg.modeling.network import build_network
@@ -124,6 +125,39 @@ def test_a_held_out_split_is_measured_and_the_best_checkpoint_kept(command, tmp_
     best = json.loads((run / "best.json").read_text())
     assert best["iteration"] in (1, 2)
     assert torch.load(run / "best.pth", weights_only=True)["iterations"] == best["iteration"]
+
+
+def test_training_goes_on_the_same_after_a_validation(command, tmp_path, tiny_dataset, monkeypatch):
+    """Bit for bit; no norm runs in evaluation mode, since validation runs a copy whose norms are folded."""
+    modes = set()
+    forward = nn.BatchNorm2d.forward
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: modes.add(self.training) or forward(self, x))
+    train_json, images = (entry.partition("=")[2] for entry in tiny_dataset[:2])
+    settings = (
+        f"DATA.CUSTOM.VAL_JSON={train_json}",
+        f"DATA.CUSTOM.VAL_IMAGES={images}",
+        "TRAINING.MAX_ITERATIONS=3",
+        "DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1",
+        "MODEL.BACKBONE.NORM=batch",
+    )
+    assert command("--eval_interval", "1", overrides=settings, name="measured") == 0
+    assert command(overrides=settings, name="plain") == 0
+    plain, measured = (
+        torch.load(tmp_path / "checkpoints" / "custom" / name / "000003.pth", weights_only=True)
+        for name in ("plain", "measured")
+    )
+    assert modes == {True}
+    assert all(torch.equal(plain["model"][key], measured["model"][key]) for key in plain["model"])
+    moments = [c["optimizer"]["state"] for c in (plain, measured)]
+    assert all(torch.equal(a[k], moments[1][i][k]) for i, a in moments[0].items() for k in a if torch.is_tensor(a[k]))
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_1(command, tmp_path, capfd):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "custom").write_text("a file")
+    assert command() == 1
+    error = capfd.readouterr().err
+    assert "OutputError: could not make the folder" in error and "Traceback" not in error
 
 
 def test_measuring_needs_annotations(command, tmp_path, tiny_dataset, capfd):

@@ -67,7 +67,7 @@ def test_scalars_and_pictures_reach_tensorboard(tmp_path):
     assert [step for tag, step in events if tag == "clip"] == [3, 6]
 
 
-def test_evaluation_is_without_gradient_and_training_goes_on_in_training_mode(tmp_path):
+def test_evaluation_is_without_gradient_and_leaves_the_network_in_training(tmp_path):
     seen = []
 
     def evaluate(network, iteration):
@@ -82,7 +82,7 @@ def test_evaluation_is_without_gradient_and_training_goes_on_in_training_mode(tm
         evaluate=evaluate,
     )
     trainer.run()
-    assert seen == [(4, False, False)]
+    assert seen == [(4, True, False)]
     assert ("validation/score", 4) in _events(tmp_path / "logs")
     assert trainer.state.training_loss.network.training
 

@@ -1,5 +1,7 @@
 """Held-out videos measured during training."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def test_processes_share_the_videos_and_the_main_one_measures(tmp_path, monkeypa
     for rank in (1, 0):
         validator = Validator(
             sources=_sources(tmp_path, 5),
-            segment=lambda network, source: f"{network} {source.sequence_id}",
+            new_segmenter=lambda network: lambda source: f"{network} {source.sequence_id}",
             measure=measure,
             process=ProcessInfo(rank=rank, world_size=2),
         )
@@ -61,7 +63,8 @@ def test_each_mode_has_its_measure(mode, expected, tmp_path, monkeypatch):
     paths = [f"DATA.CUSTOM.VAL_JSON={tmp_path}/{name}_val.json", f"DATA.CUSTOM.VAL_IMAGES={tmp_path}"]
     cfg = load_config(None, [f"TRAINING.MODE={mode}", *paths])
     found = VideoTracks("v", 20, 30, 1, ["000000"], [Track(1, 1, 1.0, [counts])])
-    monkeypatch.setattr(validation, "segment_video", lambda network, source, cfg, device: found)
-    figures = build_validator(cfg, ProcessInfo(), None)("net", 1)
+    segmenters = {"copy": Mock(segment=lambda source: found)}
+    monkeypatch.setattr(validation, "build_segmenter", lambda cfg, network, device: segmenters[network])
+    figures = build_validator(cfg, ProcessInfo(), None)(Mock(inference_copy=lambda: "copy"), 1)
     assert best_measure(cfg) == f"validation/{expected}"
     assert figures[best_measure(cfg)] == pytest.approx(1.0)

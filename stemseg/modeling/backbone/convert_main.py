@@ -58,11 +58,10 @@ def convert_file(options: argparse.Namespace) -> None:
     Raises:
         CheckpointError: where the source cannot be read or converted.
     """
-    import torch  # here, so that --help answers at once
-
+    # here, so that --help answers at once
     from stemseg.modeling.backbone.convert import convert, find_backbone_type
     from stemseg.modeling.backbone.foreign_files import read_source
-    from stemseg.utils.files import write_file
+    from stemseg.modeling.weights import save_weights_file
 
     if options.output.suffix != ".pth":
         raise CheckpointError(f"the output is '{options.output}', expected a name that ends in .pth")
@@ -79,7 +78,7 @@ def convert_file(options: argparse.Namespace) -> None:
     )
     network, channels = find_backbone_type(tensors), options.fpn_channels
     state, fpn_is_random = convert(tensors, recipe, network, fpn_seed=options.seed, fpn_channels=channels)
-    write_file(options.output, lambda file: torch.save(state, file))
+    save_weights_file(options.output, state)
     left_out = len(source.tensors) - len(tensors)
     print(f"{options.output}: {network} from {family} weights, {left_out} other tensors left out")
     print(f"  norm: epsilon {recipe.epsilon:g} folded into the variance")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stemseg.modeling.weights import load_weights_file
+from stemseg.modeling.weights import find_checkpoint, load_weights_file
 from stemseg.utils.errors import CheckpointError
 from stemseg.utils.text import shorten_list
 
@@ -111,21 +111,21 @@ def read_pickle(path: Path) -> Any:
     Raises:
         CheckpointError: where the file is missing, damaged, or names anything but arrays of numbers.
     """
-    try:
-        with path.open("rb") as file:
+    with find_checkpoint(path).open("rb") as file:
+        try:
             # Python 2 wrote texts and array contents as bytes: latin1 keeps each byte
             return _plain(_ArrayUnpickler(file, encoding="latin1").load())
-    except FileNotFoundError:
-        raise CheckpointError(f"weights file {path} does not exist") from None
-    except _ForbiddenName as error:
-        raise CheckpointError(
-            f"{path} wants to call '{error}', but a weights file needs nothing besides arrays of numbers. Nothing of "
-            "it was run. Do not open the file with other programs unless you trust where it comes from"
-        ) from None
-    except RecursionError:
-        raise CheckpointError(f"{path} holds containers within containers without end; it is no weights file") from None
-    except Exception as error:  # a damaged pickle program can fail in any way
-        raise CheckpointError(f"{path} cannot be read as a pickle of arrays ({error}); download it again") from None
+        except _ForbiddenName as error:
+            raise CheckpointError(
+                f"{path} wants to call '{error}', but a weights file needs nothing besides arrays of numbers. Nothing "
+                "of it was run. Do not open the file with other programs unless you trust where it comes from"
+            ) from None
+        except RecursionError:
+            raise CheckpointError(
+                f"{path} holds containers within containers without end; it is no weights file"
+            ) from None
+        except Exception as error:  # a damaged pickle program can fail in any way
+            raise CheckpointError(f"{path} cannot be read as a pickle of arrays ({error}); download it again") from None
 
 
 class _ForbiddenName(Exception):
