@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from stemseg.config import Config
 from stemseg.utils.arguments import CommandParser, count
 from stemseg.utils.errors import ConfigError
@@ -24,8 +22,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add = parser.add_argument
     add(
         "--model_dir",
-        required=True,
-        help="name of the run: $STEMSEG_MODELS_DIR/checkpoints/<MODE>/<model_dir>, or a path",
+        metavar="NAME",
+        help="the run's folder: $STEMSEG_MODELS_DIR/checkpoints/<MODE>/NAME, or an absolute path; by default named "
+        "after the configuration, or without --cfg the folder of --restore_session",
     )
     add("--cfg", help="a name in configs/, or a file; by default the config.yaml beside --restore_session")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override single configuration keys")
@@ -69,10 +68,23 @@ def config_source(options: argparse.Namespace) -> str | Path:
     raise ConfigError("no configuration given; add for example --cfg davis_1 (configs/ holds the others)")
 
 
+def run_name(options: argparse.Namespace) -> str:
+    """The name of the run's folder, or its absolute path: as the user says, or else that of the configuration."""
+    if options.model_dir is not None:
+        return options.model_dir
+    if options.cfg is None:
+        return str(options.restore_session.expanduser().resolve().parent)
+    path = Path(options.cfg)
+    is_of_a_run = path.name == "config.yaml"  # which is named after its folder
+    return path.expanduser().resolve().parent.name if is_of_a_run else path.name.removesuffix(".yaml")
+
+
 def launch_on_all_gpus(options: argparse.Namespace, cfg: Config) -> None:
     """With ``--allow_multigpu`` and several GPUs replace this process by ``torchrun`` of the same command line."""
     if not options.allow_multigpu or "RANK" in os.environ:
         return
+    import torch  # here, so that --help answers at once
+
     micro_batches = cfg.TRAINING.BATCH_SIZE // cfg.TRAINING.MAX_SAMPLES_PER_GPU
     # a batch must be shared evenly
     processes = max((k for k in range(1, torch.cuda.device_count() + 1) if micro_batches % k == 0), default=1)

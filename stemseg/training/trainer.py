@@ -1,7 +1,7 @@
 """Training: the step that moves the weights, and the loop of steps around it (method.md §7).
 
 :meth:`Trainer.run` sets the learning rate of each iteration, lets :class:`OptimizationStep` move the weights, writes
-the log, and paints, validates and saves when it is time to. ``training/main.py`` builds what they need.
+the log, and paints, validates and saves when it is time to. ``training/run.py`` builds what they need.
 """
 
 from __future__ import annotations

@@ -7,7 +7,13 @@ import torch
 
 from stemseg.config import load_config
 from stemseg.training import arguments as options_module
-from stemseg.training.arguments import config_source, launch_on_all_gpus, parse_arguments, torchrun_command
+from stemseg.training.arguments import (
+    config_source,
+    launch_on_all_gpus,
+    parse_arguments,
+    run_name,
+    torchrun_command,
+)
 from stemseg.utils.errors import ConfigError
 
 PUBLISHED = (
@@ -35,10 +41,26 @@ def test_impossible_options_are_refused(wrong, capsys):
 
 
 def test_configuration_comes_from_beside_the_checkpoint():
-    options = parse_arguments(["--model_dir", "x", "--restore_session", "run/000004.pth"])
+    options = parse_arguments(["--restore_session", "run/000004.pth"])
     assert str(config_source(options)) == "run/config.yaml"
     with pytest.raises(ConfigError, match="--cfg davis_1"):
-        config_source(parse_arguments(["--model_dir", "x"]))
+        config_source(parse_arguments([]))
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (["--cfg", "davis_1.yaml"], "davis_1"),
+        (["--cfg", "davis_1"], "davis_1"),
+        (["--cfg", "/my/configs/v1.5.yaml"], "v1.5"),
+        (["--cfg", "/models/checkpoints/davis/first/config.yaml"], "first"),
+        (["--cfg", "davis_1", "--restore_session", "/runs/old/000004.pth"], "davis_1"),
+        (["--restore_session", "/runs/old/000004.pth"], "/runs/old"),
+        (["--cfg", "davis_1", "--model_dir", "mine"], "mine"),
+    ],
+)
+def test_a_run_is_named_after_its_configuration_unless_it_has_a_name(given, name):
+    assert run_name(parse_arguments(given)) == name
 
 
 @pytest.mark.parametrize(

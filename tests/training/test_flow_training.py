@@ -16,7 +16,7 @@ from stemseg.training.checkpoints import CheckpointStore
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss, build_loss, downscale_targets
-from stemseg.training.main import build_settings, build_state, build_step
+from stemseg.training.run import build_settings, build_state, build_step
 from stemseg.training.trainer import Trainer
 from stemseg.utils.distributed import ProcessInfo
 from tests.helpers.hierarchical_config import RELEASED, small_hierarchical_config

@@ -97,6 +97,20 @@ def test_a_run_cut_short_and_resumed_ends_with_the_same_weights(command, tmp_pat
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
+def test_a_run_without_a_name_has_that_of_its_configuration_and_goes_on_there(
+    tmp_path, tiny_dataset, monkeypatch, capfd
+):
+    monkeypatch.setenv("STEMSEG_MODELS_DIR", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("TRAINING: {MAX_ITERATIONS: 1}")
+    command = ["--cfg", str(tmp_path / "mine.yaml"), "--device", "cpu", "--num_cpu_workers", "0"]
+    directory = tmp_path / "checkpoints" / "custom" / "mine"
+    assert main([*command, "--set", *SMALL, *tiny_dataset]) == 0
+    assert f"this run is {directory} (--model_dir" in capfd.readouterr().err.splitlines()[0]
+    assert main([*command, "--set", *SMALL, *tiny_dataset, "TRAINING.MAX_ITERATIONS=2"]) == 0
+    assert f"going on from {directory / '000001.pth'}" in capfd.readouterr().err
+    assert sorted(path.name for path in directory.glob("*.pth")) == ["000001.pth", "000002.pth"]
+
+
 def test_user_mistakes_are_one_line_and_exit_code_1(command, capsys):
     assert command(overrides=("TRAINING.NO_SUCH_KEY=1",)) == 1
     assert "unknown key 'TRAINING.NO_SUCH_KEY'" in capsys.readouterr().err

@@ -1,0 +1,118 @@
+"""A training run: everything that its options and configuration describe is built here, and run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+import torch
+
+from stemseg.config import Config, load_config
+from stemseg.data.dataset import build_training_dataset
+from stemseg.data.preprocessing import collate_clips
+from stemseg.modeling.network import build_network
+from stemseg.training.arguments import config_source, launch_on_all_gpus, run_name
+from stemseg.training.checkpoints import (
+    CheckpointStore,
+    StartFrom,
+    TrainingState,
+    record_config,
+    run_directory,
+    start_run,
+)
+from stemseg.training.interrupts import InterruptListener
+from stemseg.training.logger import TrainingLogger
+from stemseg.training.loss import TrainingLoss, build_loss
+from stemseg.training.optimizer import build_optimizer, build_schedule
+from stemseg.training.trainer import OptimizationStep, Trainer, TrainerSettings, build_scaler, distribute
+from stemseg.training.validation import best_measure, build_validator
+from stemseg.training.visualization import build_visualizer
+from stemseg.utils import distributed
+from stemseg.utils.distributed import ProcessInfo
+
+_logger = logging.getLogger("stemseg.training")
+
+
+def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
+    """Build everything that the options describe and train; returns the exit code."""
+    cfg = load_config(config_source(options), options.set)
+    launch_on_all_gpus(options, cfg)
+    directory = run_directory(cfg, run_name(options))
+    _logger.info("this run is %s%s", directory, "" if options.model_dir else " (--model_dir NAME names it otherwise)")
+    device = distributed.choose_device(options.device)
+    process = distributed.initialize(device)
+    dataset = build_training_dataset(cfg)
+    store = CheckpointStore(directory, keep=options.ckpts_to_keep)
+
+    torch.manual_seed(cfg.TRAINING.SEED)
+    training_loss = build_loss(cfg, build_network(cfg).to(device))
+    log = TrainingLogger(
+        directory / "logs" if process.is_main else None,
+        max_iterations=cfg.TRAINING.MAX_ITERATIONS,
+        display_interval=options.display_interval,
+        summary_interval=options.summary_interval,
+    )
+    state = build_state(cfg, training_loss, log, device)
+    start = StartFrom(options.restore_session, options.initial_ckpt, resume=not options.no_resume)
+    start_run(state, store, start, cfg, is_main=process.is_main)
+    if process.is_main:
+        record_config(cfg, directory, resumed=state.progress.iterations > 0)
+
+    trainer = Trainer(
+        state=state,
+        step=build_step(cfg, state, process, device),
+        dataset=dataset,
+        collate=collate_clips,
+        checkpoints=store,
+        settings=build_settings(cfg, options),
+        process=process,
+        device=device,
+        interrupts=interrupts,
+        paint=build_visualizer(cfg, training_loss.network.free_dim_bandwidths),
+        evaluate=build_validator(cfg, process, device) if options.eval_interval else None,
+    )
+    if trainer.run():
+        _logger.info("training is complete: %s", store.newest())
+        return 0
+    _logger.warning("interrupted and saved; give the same command again to go on from %s", store.newest())
+    return interrupts.exit_code
+
+
+def build_state(cfg: Config, training_loss: TrainingLoss, log: TrainingLogger, device: torch.device) -> TrainingState:
+    """Optimizer, schedule and loss scale for an objective that is on its device."""
+    optimizer = build_optimizer(cfg, training_loss)
+    return TrainingState(
+        training_loss=training_loss,
+        optimizer=optimizer,
+        schedule=build_schedule(cfg, optimizer),
+        scaler=build_scaler(cfg.TRAINING.AMP, device),
+        log=log,
+    )
+
+
+def build_step(cfg: Config, state: TrainingState, process: ProcessInfo, device: torch.device) -> OptimizationStep:
+    """The step that changes the weights of ``state``."""
+    return OptimizationStep(
+        distribute(state.training_loss, process, may_skip_weights=cfg.MODEL.USE_OFFSET_HEAD),
+        state.optimizer,
+        scaler=state.scaler,
+        device=device,
+        amp=cfg.TRAINING.AMP,
+        max_gradient_norm=cfg.TRAINING.GRAD_CLIP_NORM,
+    )
+
+
+def build_settings(cfg: Config, options: argparse.Namespace) -> TrainerSettings:
+    """The plain values of the loop."""
+    return TrainerSettings(
+        max_iterations=cfg.TRAINING.MAX_ITERATIONS,
+        batch_size=cfg.TRAINING.BATCH_SIZE,
+        micro_batch_size=cfg.TRAINING.MAX_SAMPLES_PER_GPU,
+        warm_up_clips=cfg.TRAINING.GLOW_EPOCH * cfg.TRAINING.BATCH_SIZE if cfg.MODEL.USE_OFFSET_HEAD else 0,
+        seed=cfg.TRAINING.SEED,
+        num_workers=options.num_cpu_workers,
+        save_interval=options.save_interval,
+        picture_interval=options.picture_interval,
+        evaluation_interval=options.eval_interval,
+        best_measure=best_measure(cfg),
+    )
