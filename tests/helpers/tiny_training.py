@@ -15,7 +15,7 @@ from stemseg.training.checkpoints import CheckpointStore
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import LossReport
-from stemseg.training.main import build_settings, build_state, build_step
+from stemseg.training.run import build_settings, build_state, build_step
 from stemseg.training.trainer import Trainer
 from stemseg.utils.distributed import ProcessInfo
 

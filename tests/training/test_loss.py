@@ -14,7 +14,7 @@ from stemseg.structures.clip import ClipBatch, ClipTargets
 from stemseg.training import loss as loss_module
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss, build_loss, downscale_targets, upsample_output
-from stemseg.training.main import build_state, build_step
+from stemseg.training.run import build_state, build_step
 from stemseg.utils.distributed import ProcessInfo
 from tests.helpers.golden_weights import det, fill_state_dict, load_golden, relative_difference
 from tests.helpers.paths import GOLDEN_DIR

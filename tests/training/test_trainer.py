@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from stemseg.training.loader import random_seed
 from stemseg.training.logger import TrainingLogger
-from stemseg.training.main import build_state, build_step
+from stemseg.training.run import build_state, build_step
 from stemseg.training.trainer import gradient_norm
 from stemseg.training.validation import best_measure
 from stemseg.utils.distributed import ProcessInfo
