@@ -26,16 +26,27 @@ class Command(NamedTuple):
     section: str
 
 
+class Block(NamedTuple):
+    """A block of code in a document: its language, "" where it has none, and its text without its indentation."""
+
+    language: str
+    body: str
+
+
 def sections(text: str) -> dict[str, str]:
     """The text below each heading of the second level, up to the next one."""
     parts = re.split(r"^## (.*)$", _without_code_headings(text), flags=re.MULTILINE)
     return {title: body.replace("\0", "#") for title, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
+def blocks(text: str) -> list[Block]:
+    """Every code block, in order."""
+    return [Block(m[2], re.sub(rf"^{m[1]}", "", m[3], flags=re.MULTILINE)) for m in _FENCE.finditer(text)]
+
+
 def block(text: str, language: str) -> str:
-    """The first code block of a language, without its indentation."""
-    indentation, body = next((m[1], m[3]) for m in _FENCE.finditer(text) if m[2] == language)
-    return re.sub(rf"^{indentation}", "", body, flags=re.MULTILINE)
+    """The first code block of a language."""
+    return next(block.body for block in blocks(text) if block.language == language)
 
 
 def commands(text: str) -> list[Command]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stemseg.config import Config, load_config
 
-_SMALL = (
+SMALL = (
     "INPUT.NUM_FRAMES=2",
     "INPUT.NUM_CLASSES=3",
     "MODEL.BACKBONE.TYPE=R-14-FPN",
@@ -39,4 +39,4 @@ RELEASED = (
 
 def small_hierarchical_config(*overrides: str) -> Config:
     """``youtube_vis_hevis`` with a tiny network and 4 iterations, of which 2 warm up the flow."""
-    return load_config("youtube_vis_hevis", [*_SMALL, *overrides])
+    return load_config("youtube_vis_hevis", [*SMALL, *overrides])
