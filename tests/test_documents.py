@@ -1,4 +1,4 @@
-"""What the documents name exists: links, commands and their flags, configuration keys, files, variables, versions."""
+"""Everything that documents name exists: links, commands, flags, configuration keys, files, variables, versions."""
 
 from __future__ import annotations
 

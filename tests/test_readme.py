@@ -173,7 +173,7 @@ def merged(base: Mapping, changes: Mapping) -> dict:
 
 
 def make_what_it_reads(command: str, clone: Path) -> None:
-    """What stands before the command in the README: its video, dataset, checkpoints, and results to measure."""
+    """Make what stands before the command in the README: its video, dataset, checkpoints, and results to measure."""
     if "holiday.mp4" in command:
         make_video(clone / "holiday.mp4")
     if "mine" in command or "custom" in command:

@@ -1,4 +1,4 @@
-"""Where everything stands in the framework figure. Coordinates are pixels of the final picture."""
+"""The place of everything in the framework figure. Coordinates are pixels of the final picture."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def _stack(
 
 
 def _draw_losses(canvas: Canvas) -> None:
-    """What trains each part."""
+    """The losses, beside the parts that they train."""
     left, top = 34, 716
     canvas.text((left, top), "Training losses", size=24, bold=True, anchor="lm")
     losses = (

@@ -23,7 +23,7 @@ _SEED = 2
 
 
 class ClipPictures(NamedTuple):
-    """What is shown of a clip; each a list of T pictures, [H, W, 3] uint8, B G R."""
+    """Pictures of a clip; each a list of T pictures, [H, W, 3] uint8, B G R."""
 
     frames: list[np.ndarray]
     masks: list[np.ndarray]
@@ -95,7 +95,7 @@ def _coordinates(size: tuple[int, int], t: int) -> np.ndarray:
 
 
 def _offsets(ids: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """What moves each pixel of an instance nearly to the instance's center, [H, W, 3]."""
+    """Offsets that move each pixel of an instance nearly to the instance's center, [H, W, 3]."""
     offsets = np.zeros(grid.shape)
     for i in np.unique(ids[ids > 0]):
         inside = ids == i

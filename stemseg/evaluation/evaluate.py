@@ -23,7 +23,7 @@ from stemseg.utils.arguments import DEFAULT_WORKERS
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What to evaluate, and how.
+    """Options of an evaluation.
 
     Attributes:
         results: what inference wrote: its output folder, or the files of the official format in it.

@@ -1,4 +1,4 @@
-"""What metrics compare with: annotated videos, whichever file they came from."""
+"""Ground truth that metrics compare with: annotated videos, whichever file they came from."""
 
 from __future__ import annotations
 

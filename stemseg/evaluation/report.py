@@ -73,7 +73,7 @@ class MetricTable:
 
 
 class Report(Protocol):
-    """What an evaluation returns."""
+    """The outcome of an evaluation."""
 
     def tables(self) -> list[MetricTable]:
         """The mean first, then the details."""

@@ -19,7 +19,7 @@ from stemseg.utils.errors import DataError
 
 @dataclass(frozen=True)
 class VideoMetrics:
-    """What is measured on tracks of annotated videos.
+    """Measures of tracks on annotated videos.
 
     Attributes:
         average_precision: AP over videos, per class and mean: masks, tracking, classes and scores count.

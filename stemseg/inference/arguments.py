@@ -80,7 +80,7 @@ def load_run_config(options: argparse.Namespace) -> Config:
 
 
 def output_directory(options: argparse.Namespace) -> Path:
-    """Where results go."""
+    """The folder that results go to."""
     return options.output_dir or options.checkpoint.parent / "inference"
 
 

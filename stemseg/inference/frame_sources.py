@@ -1,4 +1,4 @@
-"""Where a video's frames come from: a dataset's sequence, a folder of images, or a video file."""
+"""Sources of a video's frames: a dataset's sequence, a folder of images, or a video file."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class VideoFile(FrameSource):
 
     @property
     def expected_length(self) -> int | None:
-        """What the file's header says; some files say nothing, or too much."""
+        """The number in the file's header; some files say nothing, or too much."""
         return self._expected_length
 
     @property

@@ -1,4 +1,4 @@
-"""What a run of inference works on, a dataset's sequences or a user's own video, and the formats of its results."""
+"""The videos of a run of inference, a dataset's sequences or a user's own, and the formats of its results."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _ROW, _LABEL, _CHART = 22, 150, 1000  # height of a time line's row, width of it
 
 @dataclass(frozen=True, kw_only=True)
 class VideoReport:
-    """What the page shows of one video.
+    """The part of the page that shows one video.
 
     Attributes:
         title: its name.

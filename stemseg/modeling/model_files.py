@@ -26,7 +26,7 @@ from stemseg.utils.errors import CheckpointError
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What a file says of its model beside the weights; empty where it says nothing.
+    """A model's description beside its weights; empty where its file says nothing.
 
     Attributes:
         config: every configuration value, as plain dictionaries; None where the file holds none.
@@ -40,7 +40,7 @@ class ModelInfo:
 
 
 def read_model_info(path: Path) -> ModelInfo:
-    """What a checkpoint or model file says of its model, without reading the weights.
+    """Read a checkpoint's or model file's description of its model, without the weights.
 
     Raises:
         CheckpointError: where the file is damaged, or an entry is not what it should be.

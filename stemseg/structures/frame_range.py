@@ -24,7 +24,7 @@ class FrameRange:
         return f"{self.start}:{'' if self.stop is None else self.stop}:{self.step}"
 
     def count(self, total: int | None) -> int | None:
-        """How many of ``total`` frames are taken; None where that is not known."""
+        """The number of frames taken of ``total``; None where that is not known."""
         end = self.stop if total is None else total if self.stop is None else min(self.stop, total)
         return None if end is None else len(range(self.start, end, self.step))
 

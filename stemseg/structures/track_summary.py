@@ -57,7 +57,7 @@ def label_of(category_id: int, category_names: Mapping[int, str]) -> str:
 
 
 def count_labels(tracks: Iterable[TrackSummary]) -> str:
-    """How many objects of each label there are: "3 objects", or "2 person, 1 dog"."""
+    """The number of objects of each label: "3 objects", or "2 person, 1 dog"."""
     counts = Counter(track.label for track in tracks)
     if set(counts) <= {UNNAMED}:
         total = counts[UNNAMED]

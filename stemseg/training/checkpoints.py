@@ -1,4 +1,4 @@
-"""What a run keeps, and what it starts from (method.md §7).
+"""Checkpoints: what a run keeps, and what it starts from (method.md §7).
 
 :class:`CheckpointStore` is the files of a run's directory: few kept, the newest found. :class:`TrainingState` is
 everything that a run is at one moment: what a checkpoint holds, and what a resumed run goes on from.
@@ -42,14 +42,14 @@ _FILE_NAME = re.compile(r"(\d{6,})\.pth")
 
 
 class CheckpointStore:
-    """The ``%06d.pth`` files of one run's directory, numbered by completed iterations."""
+    """The ``%06d.pth`` files of one run's directory, numbered by completed iterations.
+
+    Args:
+        directory: where the files are; need not exist yet.
+        keep: number of files kept, newest first; 0 keeps all.
+    """
 
     def __init__(self, directory: Path, *, keep: int) -> None:
-        """
-        Args:
-            directory: where the files are; need not exist yet.
-            keep: number of files kept, newest first; 0 keeps all.
-        """
         self.directory = directory
         self._keep = keep
         self._best_record = directory / _BEST.replace(".pth", ".json")
@@ -87,7 +87,7 @@ class CheckpointStore:
         return True
 
     def _best(self) -> dict[str, Any] | None:
-        """What is known of ``best.pth``."""
+        """The record of ``best.pth``; None where there is none."""
         try:
             return json.loads(self._best_record.read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -142,7 +142,7 @@ def _suggest_older(path: Path) -> str:
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The position of a run.
 
     Attributes:
         iterations: completed steps of the optimizer; also the position among the samples and in the learning rate's
@@ -207,7 +207,7 @@ class TrainingState:
 
 
 class StartFrom(NamedTuple):
-    """What the user wants a run to start from.
+    """The start that the user wants for a run.
 
     Attributes:
         restore_session: go on from this checkpoint, whatever the run's directory holds.

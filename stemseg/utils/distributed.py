@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class ProcessInfo(NamedTuple):
-    """Which process this is.
+    """The place of this process among those that cooperate.
 
     Attributes:
         rank: number of this process among all, from 0; rank 0 writes files and talks to the user.

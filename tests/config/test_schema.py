@@ -1,4 +1,4 @@
-"""What each key may be: a rule for every number, the keys that follow from others, and published files."""
+"""Checks of each key: a rule for every number, the keys that follow from others, and published files."""
 
 import re
 from itertools import count

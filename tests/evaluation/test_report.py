@@ -1,4 +1,4 @@
-"""What a person sees: tables, charts, worst cases, lists of sequences."""
+"""The report that a person sees: tables, charts, worst cases, lists of sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the flow share: weights away from their initial zeros, the golden recipe, and Jacobians."""
+"""Helpers of the flow's tests: weights away from their initial zeros, the golden recipe, and Jacobians."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which frames form a clip: golden rows, however the frames arrive; and what may be forgotten when."""
+"""The frames of each clip: golden rows, however the frames arrive; and what may be forgotten when."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_the_result_does_not_depend_on_how_frames_arrive(frames_per_step: int) -
 
 @pytest.mark.parametrize("overlap", [1, 4, 6])
 def test_memory_is_bounded_however_long_the_video(overlap: int) -> None:
-    """What is kept of frames and clips after 40 frames is the most that is ever kept; each frame is encoded once."""
+    """Never more is kept of frames and clips than after 40 frames; each frame is encoded once."""
     engine, frames = _engine(SEMANTIC, overlap, network := FakeNetwork()), moving_squares(40)
     kept = []
     for _ in range(8):

@@ -1,4 +1,4 @@
-"""Which way the losses pull the appearance embedding: towards telling instances apart, or elsewhere."""
+"""Gradient alignment: whether each loss moves the appearance embedding towards separating instances, or elsewhere."""
 
 from __future__ import annotations
 

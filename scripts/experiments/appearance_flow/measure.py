@@ -1,4 +1,4 @@
-"""What is measured of a run: the official AP, and figures that tell a swapped identity from a bad mask."""
+"""Measures of a run: the official AP, and figures that tell a swapped identity from a bad mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well the embedding's free dimensions, and the appearance in them, tell look-alikes apart, whatever the masks."""
+"""Re-identification accuracy of look-alikes by the embedding's free dimensions and the appearance in them."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def table_rows(results: Results) -> list[list[str]]:
 
 
 def difference_rows(results: Results, baseline: str) -> list[list[str]]:
-    """What each variant has more than the baseline with the same seed: mean ± standard error of the mean, as texts.
+    """The lead of each variant over the baseline with the same seed: mean ± standard error of the mean, as texts.
 
     The same seed draws the same clips and initial weights, so a difference varies less than its parts. Variants without
     a seed in common with the baseline are left out.

@@ -28,7 +28,7 @@ _FIGURES, _SETTINGS, _BUDGET = "figures.json", "settings.json", "budget.json"
 
 @dataclass(frozen=True)
 class Budget:
-    """What all runs have in common.
+    """Settings that all runs share.
 
     Attributes:
         output: folder of the runs.
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def directory(self) -> Path:
-        """Where its checkpoints, log, results and figures are."""
+        """The folder of its checkpoints, log, results and figures."""
         return self.budget.output / "runs" / self.variant.name / f"seed_{self.seed}"
 
     @property

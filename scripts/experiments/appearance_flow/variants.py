@@ -1,4 +1,4 @@
-"""What is compared: variants of one configuration, each a few overrides of its keys."""
+"""The variants that are compared: one configuration, and a few overrides of its keys for each."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def image_problems(path: Path, size: tuple[int, int]) -> list[str]:
-    """What is wrong with an image that should be (height, width) = ``size``: at most one message."""
+    """Problems of an image that should be (height, width) = ``size``: at most one message."""
     try:
         found = image_size(path)
     except DataError as error:

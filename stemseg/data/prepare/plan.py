@@ -1,4 +1,4 @@
-"""What every dataset hands to the runner: which file to write from which jobs, and what one job gives."""
+"""The plan that every dataset hands to the runner: the file to write, its jobs, and the outcome of a job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ConversionJob:
 
 
 class Converted(NamedTuple):
-    """What a job gave.
+    """The outcome of a job.
 
     Attributes:
         item: the entry of the annotation file; None where there is nothing to write.

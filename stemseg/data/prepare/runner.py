@@ -121,7 +121,7 @@ class ConversionSummary:
 
     @property
     def problems_path(self) -> Path:
-        """Where the problems are listed."""
+        """The file that lists the problems."""
         return self.path.with_name(f"{self.path.stem}_problems.txt")
 
     def write_problems(self) -> None:

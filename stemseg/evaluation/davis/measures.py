@@ -28,7 +28,7 @@ _DECAY_BINS = 4
 
 @dataclass(frozen=True)
 class DavisProtocol:
-    """Which frames and pixels count, and how predictions meet objects: :data:`UNSUPERVISED`, :data:`SEMI_SUPERVISED`.
+    """The frames and pixels that count, and how objects are met: :data:`UNSUPERVISED`, :data:`SEMI_SUPERVISED`.
 
     Attributes:
         skip_first_and_last: leave both out.

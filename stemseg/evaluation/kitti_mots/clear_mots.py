@@ -25,7 +25,7 @@ class ClassFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class ClearCounts:
-    """What is counted over frames; two of them can be added.
+    """Counts over frames; two of them can be added.
 
     Attributes:
         tp, fp, fn: matched results, unmatched results, unmatched objects, over all frames.

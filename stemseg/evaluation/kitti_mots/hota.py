@@ -96,7 +96,7 @@ def sum_hota(frames: Sequence[ClassFrame]) -> HotaSums:
 
 
 def _alignment(frames: Sequence[ClassFrame], truth_frames: np.ndarray, result_frames: np.ndarray) -> np.ndarray:
-    """How much two tracks overlap over the sequence, [G, P]: a soft Jaccard index of their frames."""
+    """The overlap of two tracks over the sequence, [G, P]: a soft Jaccard index of their frames."""
     potential = np.zeros((len(truth_frames), len(result_frames)))
     for frame in frames:
         total = frame.ious.sum(axis=0)[None, :] + frame.ious.sum(axis=1)[:, None] - frame.ious

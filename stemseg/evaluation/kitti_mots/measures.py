@@ -170,7 +170,7 @@ def _class_frame(
 
 
 def _size(pair: MotsPair) -> int:
-    """How much work a pair is, roughly."""
+    """The work that a pair is, roughly."""
     if isinstance(pair.result, Path):
         return pair.result.stat().st_size if pair.result.is_file() else 0
     return sum(map(len, pair.result.frames.values()))

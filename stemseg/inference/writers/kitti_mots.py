@@ -20,7 +20,7 @@ _TRACKS_PER_CLASS = 1000  # ids are 1000 * class + number
 
 @dataclass(frozen=True, kw_only=True)
 class TrackFilter:
-    """What the tracks of one class must have to be written.
+    """Requirements on the tracks of one class to be written.
 
     Attributes:
         min_area: pixels; smaller masks are dropped.

@@ -1,4 +1,4 @@
-"""What all result writers have in common."""
+"""The interface of all result writers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of dataset preparation share."""
+"""Fixtures of the tests of dataset preparation."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What every subcommand of prepare_dataset.py shares: splitting, workers, reruns, leaving out, and messages."""
+"""Parts that all subcommands of prepare_dataset.py share: splitting, workers, reruns, leaving out, and messages."""
 
 import json
 
