@@ -98,9 +98,14 @@ def test_a_loss_is_logged_and_its_gradient_reaches_the_network(
         gradients, terms = {}, {}
         for weight in (0, 5):
             gradients[weight], terms[weight] = gradients_of_a_step(f"TRAINING.LOSSES.WEIGHT_SEPARATION={weight}")
+        from stemseg.config import load_config
         from stemseg.modeling.losses.separation_loss import separation_loss
         from stemseg.structures.clip import ClipTargets
         from stemseg.structures.network_output import NetworkOutput
+        from stemseg.utils.errors import ConfigError
+
+        with pytest.raises(ConfigError, match="expected a number from 0"):
+            load_config(overrides=["TRAINING.LOSSES.WEIGHT_SEPARATION=-1"])
     assert "separation" not in terms[0]
     name = "embedding_head.conv_embedding.weight"
     assert (gradients[0][name] - gradients[5][name]).abs().max() > 1e-6

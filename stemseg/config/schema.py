@@ -65,6 +65,7 @@ class Range(NamedTuple):
 _STEPS, _COUNT, _CHANNELS = Range(0, 1e8), Range(1, 4096), Range(1, 8192)
 _SHARE, _WEIGHT, _FACTOR = Range(0, 1), Range(0, 1e6), Range(0, 1, above=True)
 # by the last part of a key, which means the same in every section; every number of defaults.yaml has choices or a range
+# (those of losses' weights, WEIGHT and WEIGHT_..., are in range_of)
 _RANGES: dict[str, Range] = {
     "IMAGE_MEAN": Range(0, 255, count=3),
     "IMAGE_STD": Range(1e-4, 1e4, count=3),
@@ -90,8 +91,7 @@ _RANGES: dict[str, Range] = {
     "MOMENTUM": _SHARE,
     "WEIGHT_DECAY": Range(0, 10),
     **dict.fromkeys(("LR_DECAY_FACTOR", "LR_EXP_DECAY_FACTOR"), _FACTOR),
-    **dict.fromkeys(
-        ("WEIGHT", "WEIGHT_LOVASZ", "WEIGHT_VARIANCE_SMOOTHNESS", "WEIGHT_SEEDINESS", "WEIGHT_OFFSET", "MIX"), _WEIGHT),
+    "MIX": _WEIGHT,
     "FREE_DIM_STDS": Range(1e-3, 1e3),
     **dict.fromkeys(("FRAME_GAP_LOWER", "FRAME_GAP_UPPER"), Range(1, 1e6)),
     "INFERENCE_FRAME_OVERLAP": Range(1, max(CLIP_LENGTHS) - 1),
@@ -112,6 +112,12 @@ _RANGES: dict[str, Range] = {
     "LIGHT": Range(0, 255),
     **dict.fromkeys(("BEHIND_PROBABILITY", "BLUR_PROBABILITY"), _SHARE),
 }  # fmt: skip
+
+
+def range_of(path: str) -> Range | None:
+    """The range of a key that holds numbers; one whose name begins with WEIGHT is the weight of a loss."""
+    name = path.rpartition(".")[2]
+    return _RANGES.get(name) or (_WEIGHT if name.startswith("WEIGHT") else None)
 
 
 def _warn_unused(path: str, where: str) -> None:
@@ -233,7 +239,7 @@ def _check_limits(path: str, value: Any, where: str) -> None:
     choices = _CHOICES.get(path)
     if choices is not None and value not in choices:
         raise ConfigError(f"{where}: '{path}' is {shown(value)}, expected one of {', '.join(map(str, choices))}")
-    limits = _RANGES.get(path.rpartition(".")[2])
+    limits = range_of(path)
     if choices is None and limits is not None and not limits.allows(value):
         raise ConfigError(f"{where}: '{path}' is {shown(value)}, expected {limits}")
 
