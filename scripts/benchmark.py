@@ -29,6 +29,7 @@ from scripts.benchmarks.loading import benchmark_loading
 from scripts.generate_videos import parse_size
 from stemseg.evaluation.report import MetricTable
 from stemseg.utils.errors import StemsegError
+from stemseg.utils.files import write_text
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,8 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except StemsegError as error:
         raise SystemExit(f"error: {error}") from None
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        write_text(args.json, json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

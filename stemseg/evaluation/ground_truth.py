@@ -1,4 +1,4 @@
-"""Ground truth that metrics compare with: annotated videos, whichever file they came from."""
+"""Ground truth that metrics compare with: annotated videos of any file, and the choice of those to evaluate."""
 
 from __future__ import annotations
 
@@ -88,9 +88,6 @@ def _video(sequence: VideoSequence, source: Path) -> GroundTruthVideo:
         for instance_id, category in sequence.categories.items()
     ]
     return GroundTruthVideo(str(sequence.id), sequence.height, sequence.width, sequence.image_paths, tracks)
-
-
-# Which sequences to evaluate: names on the command line, a list file, or everything that the ground truth has.
 
 
 def read_sequence_names(texts: Sequence[str]) -> dict[str, int | None]:

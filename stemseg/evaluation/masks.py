@@ -1,4 +1,8 @@
-"""Areas and intersections of run-length encoded masks, computed on the runs: nothing is decoded."""
+"""Masks as metrics take them: areas and overlaps of run-length encoded ones, and id maps of whole frames.
+
+Areas and intersections are computed on the runs, nothing is decoded. Id maps are palette PNGs on disk, or tracks in
+memory painted frame by frame.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from pycocotools import mask as coco_mask
 
 from stemseg.structures.rle import coco_rles
 from stemseg.utils.errors import DataError
+
+VOID = 255  # the id of pixels that count neither for nor against, in ground truth
 
 
 def mask_areas(counts: Sequence[str], height: int, width: int) -> np.ndarray:
@@ -63,12 +69,6 @@ def ious(intersections: np.ndarray, first_areas: np.ndarray, second_areas: np.nd
     """IoU [A, B] float64 from intersections [A, B] and areas [A] and [B]; 0 for two masks without a pixel."""
     unions = first_areas[:, None] + second_areas[None, :] - intersections
     return np.divide(intersections, unions, out=np.zeros(unions.shape), where=unions > 0)
-
-
-# Where the id maps of a video come from: palette PNGs on disk, or tracks in memory painted frame by frame.
-
-
-VOID = 255  # the id of pixels that count neither for nor against, in ground truth
 
 
 class IdMapSource(Protocol):

@@ -1,4 +1,8 @@
-"""Tables of figures: what every evaluation gives, and the console, JSON and CSV show."""
+"""Reports of an evaluation for people: tables on the console, JSON, CSV, charts, pictures of the worst cases.
+
+Every evaluation gives a :class:`Report`, whose :class:`MetricTable` s hold its figures, and finds its
+:class:`WorstCase` s: the objects with the lowest score, drawn in their worst frame, ground truth beside results.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from stemseg.utils.errors import DataError
 from stemseg.utils.files import IMAGE_SUFFIXES, file_name, write_file, write_text
 
 Cell = float | int
+_HEADER = 26  # pixels above each picture of a worst case for its caption
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,6 @@ def _undefined(value: Cell) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-# Pictures of what fails: the objects with the lowest score, each in its worst frame, ground truth beside results.
-
-
-_HEADER = 26  # pixels above each picture for its caption
-
-
 @dataclass(frozen=True)
 class WorstCase:
     """One object in one frame.
@@ -180,9 +179,6 @@ def find_image(folder: Path, relative: str) -> np.ndarray:
         f"image {base} does not exist (nor with {', '.join(IMAGE_SUFFIXES)}); let --images name the folder that the "
         "annotations' image paths are relative to"
     )
-
-
-# What a person gets from an evaluation: tables on the console, JSON, CSV, charts, and pictures of the worst cases.
 
 
 def console_text(report: Report) -> str:

@@ -115,9 +115,6 @@ def share_of(sources: Sequence[FrameSource], process: ProcessInfo) -> list[Frame
     return [source for source in sources if id(source) in mine]
 
 
-# Inference's ``--evaluate``: measure what was just written against the dataset's annotations.
-
-
 def check_measurable(videos: InputVideos) -> None:
     """Refuse, before anything is segmented, videos without annotations.
 

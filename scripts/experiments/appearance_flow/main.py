@@ -30,6 +30,7 @@ from scripts.experiments.appearance_flow.variants import VARIANTS, Variant
 from stemseg.data.synthetic.dataset import generate_dataset
 from stemseg.data.synthetic.scenes import SceneOptions
 from stemseg.utils.errors import StemsegError
+from stemseg.utils.files import write_text
 
 CLASSES = ("disc", "square", "triangle")
 FRAME_SIZE = (64, 96)
@@ -121,8 +122,8 @@ def run_and_report(runs: Sequence[Run], output: Path, args: argparse.Namespace) 
         notes = "\n".join(f"- `{name}`: {descriptions.get(name, 'added before')}" for name in results)
         means, gains = (markdown_table(rows) for rows in tables)
         content = f"{means}\n\nMore than `{args.baseline}`, paired by seed, ± standard error:\n\n{gains}\n\n{notes}\n"
-        (output / "ablation.md").write_text(content, encoding="utf-8")
-        (output / "ablation.json").write_text(json.dumps(to_json(results), indent=1), encoding="utf-8")
+        write_text(output / "ablation.md", content)
+        write_text(output / "ablation.json", json.dumps(to_json(results), indent=1))
 
     execute_all(runs, jobs=args.jobs, finished=finished)
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from scripts.experiments.appearance_flow.variants import VARIANTS, Variant, sche
 from stemseg.config import load_config
 from stemseg.training.checkpoints import CONFIG_NAME, CheckpointStore
 from stemseg.utils.errors import ConfigError, StemsegError
+from stemseg.utils.files import write_text
+from stemseg.utils.parallel import map_in_threads
 
 ROOT = Path(__file__).resolve().parents[3]
 _LOG_LINES_SHOWN = 15
@@ -78,7 +79,6 @@ class Run:
             ConfigError: where a part of it was made with other settings.
             StemsegError: where a command fails; the message ends with the end of its output.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
         self._check_settings()
         if (self.directory / _FIGURES).is_file():
             return
@@ -95,7 +95,7 @@ class Run:
             **read_training_log((self.directory / "training.log").read_text(encoding="utf-8")),
         )
         content = {name: None if math.isnan(value) else value for name, value in asdict(figures).items()}
-        (self.directory / _FIGURES).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_text(self.directory / _FIGURES, json.dumps(content, indent=1))
 
     def _train(self) -> float:
         """Train, or go on with it; returns its seconds, NaN for what is only the rest of a training."""
@@ -118,7 +118,7 @@ class Run:
     def _check_settings(self) -> None:
         path, settings = self.directory / _SETTINGS, load_config(self.budget.config, self.overrides).to_dict()
         if not path.is_file():
-            path.write_text(json.dumps(settings), encoding="utf-8")
+            write_text(path, json.dumps(settings))
         elif json.loads(path.read_text(encoding="utf-8")) != settings:
             raise ConfigError(
                 f"{self.directory} was made with other settings than this command has; give another --output, or "
@@ -150,9 +150,8 @@ def check_budget(budget: Budget) -> None:
     path = budget.output / _BUDGET
     content = {"videos": str(budget.videos.resolve()), "config": budget.config, "iterations": budget.iterations,
                "overrides": list(budget.overrides)}  # fmt: skip
-    budget.output.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_text(path, json.dumps(content, indent=1))
     elif (found := json.loads(path.read_text(encoding="utf-8"))) != content:
         raise ConfigError(f"the runs in {budget.output} were made with {found}, not {content}; give another --output")
 
@@ -181,12 +180,7 @@ def execute_all(runs: Iterable[Run], *, jobs: int, finished: Callable[[Run], Non
     Raises:
         StemsegError: of the first run that fails; those that were under way are completed, no other is started.
     """
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        futures = [(run, pool.submit(run.execute)) for run in runs]
-        try:
-            for run, future in futures:
-                future.result()
-                finished(run)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    runs = list(runs)
+    done = map_in_threads(Run.execute, runs, workers=jobs, max_ahead=len(runs))
+    for run, _ in zip(runs, done, strict=True):
+        finished(run)

@@ -35,6 +35,9 @@ SEQUENCES = {
     "val": ("0002", "0006", "0007", "0008", "0010", "0013", "0014", "0016", "0018"),
 }
 MOTSCHALLENGE_NAME = "0050"
+IGNORE_ID = 10000
+CATEGORIES = {1: "car", 2: "pedestrian", 3: "ignore"}
+_IGNORE_CATEGORY = 3
 _IMAGE_DIRS = ("training/image_02", "train/images", "images", "train/image_02")
 _PNG_DIRS = ("instances", "training/instances", "train/instances")
 _TXT_DIRS = ("instances_txt", "training/instances_txt", "train/instances_txt", "train/instances_txt_gt")
@@ -43,6 +46,8 @@ _MOTSCHALLENGE_PNG = ("instances/0002", "train/instances/0002")
 _MOTSCHALLENGE_TXT = (
     "instances_txt/0002.txt", "train/instances_txt/0002.txt", "train/MOTS20-02/gt/gt.txt", "MOTS20-02/gt/gt.txt",
 )  # fmt: skip
+
+Masks = list[dict[int, str]]  # for each frame the RLE counts of each official object id
 
 
 @dataclass(frozen=True)
@@ -135,16 +140,6 @@ def convert(job: KittiMotsSequence) -> Converted:
     paths = [f"{job.name}/{frame.name}" for frame in frames]
     sequence = VideoSequence(job.name, *size, paths, categories=categories, segmentations=masks)
     return Converted(sequence, [f"sequence {job.name}: {problem}" for problem in problems], {})
-
-
-# The two forms of MOTS ground truth: 16-bit PNGs with 1000 x class + object, and txt files with an RLE a line.
-
-
-IGNORE_ID = 10000
-CATEGORIES = {1: "car", 2: "pedestrian", 3: "ignore"}
-_IGNORE_CATEGORY = 3
-
-Masks = list[dict[int, str]]  # for each frame the RLE counts of each official object id
 
 
 def category_of(object_id: int) -> int | None:

@@ -34,6 +34,7 @@ from stemseg.utils.errors import DataError
 from stemseg.utils.files import list_images
 
 _PARTS = ("training", "validation")
+_JPEG_QUALITY = 95
 _UNLABELED = "void--unlabeled"
 _INSTANCE_DIRS = ("instances", "v1.2/instances")
 _PANOPTIC_DIRS = ("panoptic", "v1.2/panoptic", "v2.0/panoptic")
@@ -189,12 +190,6 @@ def _read_segments(job: MapillaryImage, ids: set[int]) -> tuple[dict[int, int], 
         f"{job.id_map}: segment {i} of the panoptic file has no pixel" for i in sorted(categories.keys() - ids)
     ]
     return categories, [0, *crowds], problems
-
-
-# Smaller copies of images and of their id maps.
-
-
-_JPEG_QUALITY = 95
 
 
 def shrunk_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:

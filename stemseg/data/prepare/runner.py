@@ -93,9 +93,6 @@ def _convert_guarded(convert: Callable[[ConversionJob], Converted], job: Convers
         return Converted(None, [f"{job.name}: damaged entry ({type(error).__name__}: {error})"], {})
 
 
-# What a run wrote: entries, frames, instances per class, what was left out, what is wrong.
-
-
 class ConversionSummary:
     """Counts the entries of one annotation file while it is written; ``str()`` gives the report."""
 

@@ -1,4 +1,7 @@
-"""KITTI-MOTS: sMOTSA, MOTSA, MOTSP, the counts behind them, and HOTA, per class and sequence."""
+"""KITTI-MOTS: sMOTSA, MOTSA, MOTSP, the counts behind them, and HOTA, per class and sequence.
+
+:func:`open_mots` finds the sequences on disk, :func:`evaluate_mots` measures them.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ from stemseg.utils.parallel import run_jobs
 MOTS_COLUMNS = (
     "sMOTSA", "MOTSA", "MOTSP", "HOTA", "DetA", "AssA", "LocA", "TP", "FP", "FN", "IDS", "Frag", "MT", "PT", "ML",
 )  # fmt: skip
+_TRUTH_FOLDERS = ("instances_txt", "instances", "gt/instances_txt", "gt/instances")
 _IGNORED_SHARE = 0.5  # a result with more of its area than this inside the ignore region does not count
 
 
@@ -187,12 +191,6 @@ def _check_pair(name: str, truth: MotsSequence, result: MotsSequence, last_frame
             f"sequence '{name}': the results reach frame {result.last_frame}, but the last frame is {last_frame}; were "
             "they made for another sequence?"
         )
-
-
-# Find the sequences of a KITTI-MOTS evaluation on disk.
-
-
-_TRUTH_FOLDERS = ("instances_txt", "instances", "gt/instances_txt", "gt/instances")
 
 
 def open_mots(

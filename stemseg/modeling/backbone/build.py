@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stemseg.config import Config
 from stemseg.modeling.backbone.efficientnet import EfficientNetLite0
 from stemseg.modeling.backbone.norms import norm_factory
-from stemseg.modeling.backbone.resnet import ResNet
+from stemseg.modeling.backbone.resnet import Body, ResNet
 from stemseg.structures.network_output import FeaturePyramid
 
 
@@ -53,7 +53,7 @@ EFFICIENTNET = "EfficientNet-Lite0-FPN"
 class Backbone(nn.Module):
     """ResNet or EfficientNet ``body``, and ``fpn``; its state dict is what a pretrained backbone file holds."""
 
-    def __init__(self, body: ResNet | EfficientNetLite0, fpn: FPN) -> None:
+    def __init__(self, body: Body, fpn: FPN) -> None:
         super().__init__()
         self.body = body
         self.fpn = fpn

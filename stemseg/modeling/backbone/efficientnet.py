@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stemseg.modeling.backbone.norms import FrozenBatchNorm, NormFactory
+from stemseg.modeling.backbone.resnet import Body
 
 STEM_CHANNELS = 32
 
@@ -107,7 +108,7 @@ class MBConv(nn.Module):
         return y + x if self._has_shortcut else y
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Body):
     """Stem and four stages; returns the maps of the stages: 24, 40, 112 and 320 channels at strides 4, 8, 16, 32.
 
     Args:
@@ -116,39 +117,17 @@ class EfficientNetLite0(nn.Module):
     """
 
     def __init__(self, *, norm: NormFactory, freeze_at: int) -> None:
-        super().__init__()
-        self.stem = Stem(norm)
-        self.out_channels = [groups[-1].channels for groups in _STAGES]
-        in_channels = STEM_CHANNELS
-        for i, groups in enumerate(_STAGES, start=1):
-            self.add_module(f"layer{i}", _stage(groups, in_channels, norm))
+        stem, stages, in_channels = Stem(norm), [], STEM_CHANNELS
+        for groups in _STAGES:
+            stages.append(_stage(groups, in_channels, norm))
             in_channels = groups[-1].channels
-        self._initialize()
-        self._frozen_names = ["stem", "layer1", "layer2", "layer3", "layer4"][:freeze_at]
-        for name in self._frozen_names:
-            self.get_submodule(name).requires_grad_(False)
-
-    def _initialize(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def train(self, mode: bool = True) -> EfficientNetLite0:
-        """As ``nn.Module.train``; frozen stages stay in eval mode so that no running statistics of theirs move."""
-        super().train(mode)
-        for name in self._frozen_names:
-            self.get_submodule(name).eval()
-        return self
+        super().__init__(stem, stages, freeze_at)
+        self.out_channels = [groups[-1].channels for groups in _STAGES]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """[F, 3, H, W] -> four maps [F, C_i, H/s, W/s], s = 4, 8, 16, 32; H and W are multiples of 32."""
-        maps = []
+        """See :meth:`Body.forward`."""
         # depthwise convolutions are twice as fast on a CPU when a pixel's channels lie side by side
-        x = self.stem(images.contiguous(memory_format=torch.channels_last))
-        for i in range(1, 5):
-            x = self.get_submodule(f"layer{i}")(x)
-            maps.append(x)
-        return maps
+        return super().forward(images.contiguous(memory_format=torch.channels_last))
 
 
 def _stage(groups: tuple[_Group, ...], in_channels: int, norm: NormFactory) -> nn.Sequential:

@@ -51,7 +51,50 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + shortcut, inplace=True)
 
 
-class ResNet(nn.Module):
+class Body(nn.Module):
+    """Stem and four stages, under the names ``stem``, ``layer1`` ... ``layer4``: what is before the FPN.
+
+    Args:
+        stem: images [F, 3, H, W] -> [F, C, H/s, W/s], the resolution of the first stage's input.
+        stages: each takes the map before it.
+        freeze_at: 0 freezes nothing; n freezes the stem and the stages 1 ... n - 1.
+
+    Attributes:
+        out_channels: of the four maps.
+    """
+
+    out_channels: list[int]
+
+    def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], freeze_at: int) -> None:
+        super().__init__()
+        self.stem = stem
+        for i, stage in enumerate(stages, start=1):
+            self.add_module(f"layer{i}", stage)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self._frozen_names = ["stem", "layer1", "layer2", "layer3", "layer4"][:freeze_at]
+        for name in self._frozen_names:
+            self.get_submodule(name).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Body:
+        """As ``nn.Module.train``; frozen stages stay in eval mode so that no running statistics of theirs move."""
+        super().train(mode)
+        for name in self._frozen_names:
+            self.get_submodule(name).eval()
+        return self
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[F, 3, H, W] -> four maps [F, C_i, H/s, W/s], s = 4, 8, 16, 32; H and W are multiples of 32."""
+        maps = []
+        x = self.stem(images)
+        for i in range(1, 5):
+            x = self.get_submodule(f"layer{i}")(x)
+            maps.append(x)
+        return maps
+
+
+class ResNet(Body):
     """Stem and four stages; returns the maps of the stages, strides 4, 8, 16, 32.
 
     Args:
@@ -75,11 +118,10 @@ class ResNet(nn.Module):
         norm: NormFactory,
         freeze_at: int,
     ) -> None:
-        super().__init__()
-        self.stem = Stem(stem_channels, norm)
-        self.out_channels = [stage1_channels * 2**i for i in range(4)]
+        stem, stages = Stem(stem_channels, norm), []
+        channels = [stage1_channels * 2**i for i in range(4)]
         in_channels = stem_channels
-        for i, (num_blocks, out_channels) in enumerate(zip(blocks_per_stage, self.out_channels, strict=True)):
+        for i, (num_blocks, out_channels) in enumerate(zip(blocks_per_stage, channels, strict=True)):
             blocks = [
                 Bottleneck(
                     in_channels=in_channels if j == 0 else out_channels,
@@ -91,30 +133,7 @@ class ResNet(nn.Module):
                 )
                 for j in range(num_blocks)
             ]
-            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*blocks))
             in_channels = out_channels
-        self._initialize()
-        self._frozen_names = ["stem", "layer1", "layer2", "layer3", "layer4"][:freeze_at]
-        for name in self._frozen_names:
-            self.get_submodule(name).requires_grad_(False)
-
-    def _initialize(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def train(self, mode: bool = True) -> ResNet:
-        """As ``nn.Module.train``; frozen stages stay in eval mode so that no running statistics of theirs move."""
-        super().train(mode)
-        for name in self._frozen_names:
-            self.get_submodule(name).eval()
-        return self
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """[F, 3, H, W] -> four maps [F, C_i, H/s, W/s], s = 4, 8, 16, 32."""
-        maps = []
-        x = self.stem(images)
-        for i in range(1, 5):
-            x = self.get_submodule(f"layer{i}")(x)
-            maps.append(x)
-        return maps
+        super().__init__(stem, stages, freeze_at)
+        self.out_channels = channels
