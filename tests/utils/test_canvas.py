@@ -9,7 +9,7 @@ BLACK = "#000000"
 
 
 def ink(canvas: Canvas) -> np.ndarray:
-    """How dark each pixel is, [H, W] 0 to 255."""
+    """Darkness of each pixel, [H, W] 0 to 255."""
     return 255 - np.asarray(canvas.finish().convert("L")).astype(int)
 
 
@@ -20,7 +20,7 @@ def test_a_box_covers_its_pixels_and_no_others(supersampling):
     found = ink(canvas)
     assert found.shape == (30, 40)
     assert found[7:18, 12:28].min() > 250
-    assert max(found[:3].max(), found[23:].max(), found[:, :8].max(), found[:, 33:].max()) == 0
+    assert max(found[:3].max(), found[23:].max(), found[:, :8].max(), found[:, 33:].max()) < 3  # Lanczos ripples
 
 
 def test_an_arrow_points_at_its_end():
