@@ -21,16 +21,18 @@ from stemseg.utils.errors import ConfigError
 from stemseg.utils.text import shown
 
 BASE_KEY = "BASE"
+_GIVEN = "the given configuration"
 _PACKAGE_DIR = Path(__file__).resolve().parents[1]
 # a clone keeps the files beside the package; a plain `pip install .` puts them inside it
 CONFIG_DIR = next((d for d in (_PACKAGE_DIR.parent / "configs", _PACKAGE_DIR / "configs") if d.is_dir()), _PACKAGE_DIR)
 
 
-def load_config(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> Config:
     """Load the defaults, change them by a file, after those that it is based on, and by overrides; check the result.
 
     Args:
-        source: a bare name in ``configs/`` ("davis_1" or "davis_1.yaml"), a path, or None for the defaults alone.
+        source: a bare name in ``configs/`` ("davis_1" or "davis_1.yaml"), a path, the values themselves as plain
+            dictionaries (a model's file holds its own), or None for the defaults alone.
         overrides: "KEY.SUBKEY=value" strings, the value in YAML syntax, applied last.
 
     Raises:
@@ -38,16 +40,25 @@ def load_config(source: str | Path | None = None, overrides: Sequence[str] = ())
     """
     defaults = _read_defaults()
     values = copy.deepcopy(dict(defaults))
-    for path, content in _with_bases(find_config(source)) if source is not None else ():
-        _merge(values, content, defaults, where=str(path))
+    for name, content in _contents(source):
+        _merge(values, content, defaults, where=name)
     for override in overrides:
         _merge(values, _parse_override(override), defaults, where=_override_name(override))
-    where = "defaults.yaml" if source is None else str(source)
+    where = _GIVEN if isinstance(source, Mapping) else "defaults.yaml" if source is None else str(source)
     where = f"{where} with its overrides" if overrides else where
     derive_values(values, where=where)
     cfg = Config(values)
     check_combinations(cfg, where=where)
     return cfg
+
+
+def _contents(source: str | Path | Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """What changes the defaults, in order: names for messages, and values."""
+    if source is None:
+        return []
+    if isinstance(source, Mapping):
+        return [(_GIVEN, source)]
+    return [(str(path), content) for path, content in _with_bases(find_config(source))]
 
 
 @functools.cache  # half of the time that a configuration takes

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stemseg.config import Config
 from stemseg.data.categories import load_category_space
 from stemseg.data.sources import open_videos
-from stemseg.datasets import find_dataset
-from stemseg.inference.frame_sources import FrameSource, open_path, open_sequence
+from stemseg.datasets import CUSTOM, find_dataset
+from stemseg.inference.frame_sources import FrameSource, open_sequence
+from stemseg.inference.own_videos import open_own_videos
+from stemseg.inference.writers.coco import CocoWriter
 from stemseg.inference.writers.davis import MAX_TRACKS, DavisWriter
 from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
 from stemseg.inference.writers.writer import ResultWriter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
-from stemseg.utils.errors import ConfigError
+from stemseg.structures.frame_range import FrameRange
+from stemseg.utils.errors import ConfigError, StemsegError
 from stemseg.utils.text import shorten_list
 
 _SHOWN_NAMES = 20
-
-
 OWN_VIDEO_FORMATS = ("davis", "youtube_vis")
+EXPORTS = ("coco",)  # for annotation tools, beside the formats that evaluators read
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,30 @@ def open_dataset(name: str, split: str, cfg: Config, wanted: Sequence[str] = ())
     return InputVideos(sources, names, str(annotations.source.resolve()), is_annotated)
 
 
-def open_own_video(path: Path, cfg: Config) -> InputVideos:
-    """A video file or an image folder; categories are named where the model was trained on a public dataset."""
-    mode = cfg.TRAINING.MODE
-    has_names = cfg.INPUT.NUM_CLASSES > 2 and mode != "custom"
-    names = dict(load_category_space(mode).names) if has_names else {}
-    return InputVideos([open_path(path)], names, str(path.resolve()))
+def open_inputs(
+    patterns: Sequence[str | Path], cfg: Config, category_names: Mapping[int, str], frames: FrameRange
+) -> InputVideos:
+    """A user's own videos, or parts of them; see :func:`stemseg.inference.own_videos.open_own_videos`.
+
+    Args:
+        category_names: that the checkpoint knows; where it knows none they come from the configuration.
+    """
+    origin = "; ".join(str(Path(pattern).expanduser().resolve()) for pattern in patterns)
+    origin += "" if frames.is_whole else f", frames {frames}"
+    names = dict(category_names) or configured_names(cfg)
+    return InputVideos(open_own_videos(patterns, frames), {} if cfg.INPUT.NUM_CLASSES == 2 else names, origin)
+
+
+def configured_names(cfg: Config) -> dict[int, str]:
+    """Name of each category of a configuration's training; empty where nothing at hand tells them."""
+    if cfg.INPUT.NUM_CLASSES == 2:
+        return {}
+    if cfg.TRAINING.MODE != CUSTOM:
+        return dict(load_category_space(cfg.TRAINING.MODE).names)
+    for split in ("train", "val"):
+        with suppress(StemsegError):  # the dataset need not be where the model is used
+            return dict(open_videos(CUSTOM, split, cfg).annotations.category_labels)
+    return {}
 
 
 def data_section(dataset: str | None, cfg: Config) -> str:
@@ -76,8 +97,17 @@ def data_section(dataset: str | None, cfg: Config) -> str:
     return find_dataset(cfg.TRAINING.MODE if dataset is None else dataset).section
 
 
+def build_exporters(exports: Sequence[str], videos: InputVideos, output_dir: Path) -> list[ResultWriter]:
+    """A writer for each format of :data:`EXPORTS` that is asked for."""
+    sources = {source.sequence_id: source for source in videos.sources}
+    makers = {
+        "coco": lambda: CocoWriter(output_dir, videos.category_names, lambda i, name: sources[i].file_name(name)),
+    }
+    return [makers[name]() for name in exports]
+
+
 def build_writers(cfg: Config, dataset: str | None, output_dir: Path) -> list[ResultWriter]:
-    """A writer for each format of a dataset's results, or of a user's own video (None).
+    """A writer for each format of a dataset's results, or of a user's own videos (None).
 
     Raises:
         ConfigError: where a format can't hold as many tracks as the configuration keeps.

@@ -1,4 +1,4 @@
-"""Segment videos: ``python stemseg/inference/main.py CHECKPOINT --dataset NAME``, or ``--input VIDEO_OR_FOLDER``."""
+"""Segment videos: ``python stemseg/inference/main.py CHECKPOINT --dataset NAME``, or ``--input VIDEOS``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,20 @@ import torch
 
 from stemseg.config import Config
 from stemseg.inference.arguments import load_run_config, output_directory, parse_arguments, run_settings
-from stemseg.inference.inputs import build_writers, data_section, open_dataset, open_own_video
+from stemseg.inference.inputs import (
+    InputVideos,
+    build_exporters,
+    build_writers,
+    data_section,
+    open_dataset,
+    open_inputs,
+)
 from stemseg.inference.overlays import OverlayWriter
 from stemseg.inference.result_folder import ResultFolder, hash_file
+from stemseg.inference.run_summary import RunSummary, more_or_fewer
 from stemseg.inference.runner import InferenceRunner, check_measurable, measure_results
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
+from stemseg.modeling.model_files import read_model_info
 from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import find_checkpoint, load_model_weights
 from stemseg.utils import distributed
@@ -49,11 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def segment(options: argparse.Namespace) -> None:
     """Segment what the options ask for and write its results."""
     options.checkpoint = find_checkpoint(options.checkpoint)
-    cfg = load_run_config(options)
+    info = read_model_info(options.checkpoint)
+    cfg = load_run_config(options, info)
     device = distributed.choose_device(options.device)
     process = distributed.initialize(device)
     if options.dataset is None:
-        videos = open_own_video(options.input, cfg)
+        videos = open_inputs(options.input, cfg, info.category_names, options.frames)
     else:
         videos = open_dataset(options.dataset, options.split, cfg, options.seqs)
 
@@ -61,7 +71,8 @@ def segment(options: argparse.Namespace) -> None:
         check_measurable(videos)
 
     folder = ResultFolder(output_directory(options))
-    writers = build_writers(cfg, options.dataset, folder.path)
+    writers = build_writers(cfg, options.dataset, folder.path) + build_exporters(options.export, videos, folder.path)
+    overlays = build_overlays(options, videos, folder.path)
     if process.is_main:
         settings = run_settings(options, cfg, videos.origin, hash_file(options.checkpoint))
         folder.open(settings, overwrite=options.overwrite)
@@ -72,13 +83,32 @@ def segment(options: argparse.Namespace) -> None:
         folder=folder,
         new_segmenter=lambda: load_segmenter(options, cfg, device),
         writers=writers,
-        overlays=OverlayWriter(folder.path, videos.category_names) if options.save_vis else None,
+        overlays=overlays,
         process=process,
         num_workers=options.num_cpu_workers,
     )
-    report(job.run(), folder.path)
+    seconds = job.run()
+    if process.is_main:
+        details = {"model": options.checkpoint.name, "videos": videos.origin, "more or fewer": more_or_fewer(cfg)}
+        details |= {title: text for title, text in info.about.items() if "\n" not in text}
+        summary = RunSummary(
+            folder.path, videos.category_names, min_score=options.min_score, overlays=overlays, details=details
+        )
+        for source in videos.sources:
+            summary.add(source, folder.load(source.sequence_id))
+        summary.write_page()
+        report(summary, seconds, folder.path, cfg)
     if options.evaluate and process.is_main:
         measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
+
+
+def build_overlays(options: argparse.Namespace, videos: InputVideos, output_dir: Path) -> OverlayWriter | None:
+    """The writer of pictures, where they are asked for."""
+    if not options.save_vis:
+        return None
+    return OverlayWriter(
+        output_dir, videos.category_names, min_score=options.min_score, side_by_side=options.side_by_side
+    )
 
 
 def load_segmenter(options: argparse.Namespace, cfg: Config, device: torch.device) -> VideoSegmenter:
@@ -95,12 +125,15 @@ def load_segmenter(options: argparse.Namespace, cfg: Config, device: torch.devic
     )
 
 
-def report(seconds: Mapping[str, float], output_dir: Path) -> None:
-    """Say where the time went, and where the results are."""
+def report(summary: RunSummary, seconds: Mapping[str, float], output_dir: Path, cfg: Config) -> None:
+    """Say where the time went, what was found, how to find more or fewer, and where the results are."""
     total = sum(seconds.values())
     for stage, spent in seconds.items():
         _logger.info("%-10s %8.1f s  %3.0f %%", stage, spent, 100 * spent / max(total, 1e-9))
-    _logger.info("results are in %s", output_dir)
+    for line in summary.lines():
+        _logger.info(line)
+    _logger.info(more_or_fewer(cfg))
+    _logger.info("results are in %s%s", output_dir, f"; look at {summary.page}" if summary.page.is_file() else "")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from stemseg.utils.drawing import (
     tile,
     write_image,
 )
-from stemseg.utils.files import file_name
+from stemseg.utils.files import file_name, write_text
 
 DEFAULT_FRAME_RATE = 10.0
 MIN_SCORE = 0.05  # by default, tracks of less are not drawn: mostly slivers along an object's rim
@@ -85,9 +86,17 @@ class OverlayWriter:
         self._min_score = min_score
         self._side_by_side = side_by_side
 
+    @property
+    def min_score(self) -> float:
+        """Tracks whose score is below are not drawn."""
+        return self._min_score
+
     def is_written(self, sequence_id: str | int) -> bool:
-        """Whether the sequence's video is there, which is written last."""
-        return self.video_file(sequence_id).is_file()
+        """Whether the sequence's pictures are there, drawn as this writer would."""
+        try:
+            return self._record(sequence_id).read_text(encoding="utf-8") == self._choices()
+        except FileNotFoundError:
+            return False
 
     def video_file(self, sequence_id: str | int) -> Path:
         """The sequence's video; a folder of that name holds its pictures, a .jpg its contact sheet."""
@@ -107,6 +116,15 @@ class OverlayWriter:
                 sheet.add(index, picture)
                 video.write(shrink(self._beside(frame.image, picture), _VIDEO_SIDE))
             write_image(final.with_suffix(".jpg"), sheet.picture())
+        write_text(self._record(tracks.sequence_id), self._choices())
+
+    def _record(self, sequence_id: str | int) -> Path:
+        """The file that says how the sequence's pictures were drawn, written last."""
+        return self.video_file(sequence_id).with_suffix(".json")
+
+    def _choices(self) -> str:
+        names = {str(i): name for i, name in self._names.items()}
+        return json.dumps({"min_score": self._min_score, "side_by_side": self._side_by_side, "names": names})
 
     def _beside(self, image: np.ndarray, picture: np.ndarray) -> np.ndarray:
         if not self._side_by_side:

@@ -184,7 +184,7 @@ main{max-width:1080px;margin:0 auto;padding:24px 20px 60px}h1{font-size:28px;mar
 section{margin:20px 0;padding:18px;background:var(--card);border:1px solid var(--line);border-radius:12px}
 nav a{margin-right:14px}.facts,.links{color:var(--quiet);margin:2px 0 12px}.facts b{color:var(--text)}a{color:#3f6fe0}
 video,img,svg{display:block;width:100%;border-radius:8px;margin:0 0 14px}video{background:#000;max-height:70vh}
-.times{cursor:pointer;overflow:visible}.times text{fill:var(--text);font-size:13px}.times .tick{stroke:var(--line)}
+.times{cursor:pointer;overflow:visible}.times text{fill:var(--text);font-size:14px}.times .tick{stroke:var(--line)}
 .times text.tick{fill:var(--quiet);stroke:none;font-size:12px}.now{stroke:var(--text);stroke-width:2}
 .times rect{stroke:rgba(0,0,0,.35);stroke-width:.5}.faint{opacity:.45}
 table{border-collapse:collapse;width:100%;margin:0 0 14px;font-variant-numeric:tabular-nums}

@@ -39,6 +39,9 @@ class ModelInfo:
     about: dict[str, str] = field(default_factory=dict)
 
 
+NO_INFO = ModelInfo()
+
+
 def read_model_info(path: Path) -> ModelInfo:
     """Read a checkpoint's or model file's description of its model, without the weights.
 
@@ -47,7 +50,7 @@ def read_model_info(path: Path) -> ModelInfo:
     """
     content = load_weights_file(path, weights_needed=False)
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
-        return ModelInfo()  # a plain state dict
+        return NO_INFO  # a plain state dict
     config, names, about = (content.get(key) for key in ("config", "category_names", "about"))
     for key, value in (("config", config), ("category_names", names), ("about", about)):
         if value is not None and not isinstance(value, Mapping):

@@ -118,7 +118,7 @@ def draw_captions(
         colors: of each id.
     """
     texts = {i: [text] if isinstance(text, str) else list(text) for i, text in captions.items()}
-    font_size = max(12, round(min(canvas.shape[:2]) / 28))
+    font_size = max(13, round(min(canvas.shape[:2]) / 22))
     for i, caption in placer.place(masks, texts, font_size).items():
         if caption.target is not None:
             start = (caption.left + caption.width // 2, caption.top + caption.height // 2)

@@ -112,3 +112,11 @@ def test_configurations_are_read_only_and_missing_keys_are_named():
         cfg.INPUT.MIN_DIM = 3
     with pytest.raises(ConfigError, match=r"no key 'INPUT\.NOTHING'"):
         _ = cfg.INPUT.NOTHING
+
+
+def test_values_can_be_given_instead_of_a_file():
+    cfg = load_config("davis_1")
+    assert load_config(cfg.to_dict()) == cfg
+    assert load_config({"INPUT": {"NUM_FRAMES": 16}}, ["INPUT.MIN_DIM=320"]).INPUT.NUM_FRAMES == 16
+    with pytest.raises(ConfigError, match=r"the given configuration: unknown key 'INPUT.FRAMES'"):
+        load_config({"INPUT": {"FRAMES": 16}})

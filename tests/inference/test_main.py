@@ -13,17 +13,21 @@ import torch
 from PIL import Image
 
 from stemseg.config import load_config
+from stemseg.inference import arguments as arguments_module
 from stemseg.inference import main as inference_main
 from stemseg.inference import runner as job_module
 from stemseg.inference.arguments import load_run_config, output_directory, parse_arguments
 from stemseg.inference.frame_sources import FrameSource, open_path
-from stemseg.inference.inputs import build_track_filters
+from stemseg.inference.inputs import build_track_filters, configured_names, open_inputs
 from stemseg.inference.runner import share_of
 from stemseg.inference.video_segmenter import VideoSegmenter, segment_video
+from stemseg.modeling import weights as weights_module
 from stemseg.modeling.backbone.norms import FrozenBatchNorm
+from stemseg.modeling.model_files import ModelInfo, pack_model
 from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import load_model_weights
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
+from stemseg.structures.frame_range import FrameRange
 from stemseg.structures.rle import rle_area
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import ProcessInfo
@@ -143,6 +147,80 @@ def test_a_video_of_ones_own_is_segmented(workspace: Path, kind: str) -> None:
     output = workspace / "model" / "inference"
     assert {result["video_id"] for result in _results(output)} == {path.stem}
     assert len(list((output / "results" / path.stem).iterdir())) == 9
+
+
+def test_several_videos_and_parts_of_them_are_segmented(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    output = workspace / "out"
+    flags = ["--frames", "1:9", "--every", "2", "--save_vis", "--export", "coco", "--min_score", "0"]
+    assert _run(workspace, "--input", str(workspace / "images"), *flags, "-o", str(output)) == 0
+    for name, frames in {"one": [1, 3, 5], "two": [1], "three": [1, 3, 5, 7]}.items():
+        names = [f"{frame:05d}" for frame in frames]
+        assert [path.stem for path in sorted((output / "results" / name).iterdir())] == names
+        images = json.loads((output / "coco" / f"{name}.json").read_text())["images"]
+        assert [image["file_name"] for image in images] == [f"{frame}.jpg" for frame in names]
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert page.count('<section class="video"') == 3 and page.count("data:video/webm") == 3
+    said = capsys.readouterr().err
+    assert "three: " in said and "in 4 frames" in said and "in 1 frame\n" in said
+    assert "for more objects lower --min_seediness_prob (now 0.1) or --min_score" in said
+    assert _run(workspace, "--input", str(workspace / "images"), "-o", str(output)) == 1  # other frames
+    assert "frames 1:9:2" in capsys.readouterr().err
+
+
+def test_pictures_are_drawn_anew_where_their_settings_change(workspace: Path) -> None:
+    inputs, output = ["--input", str(workspace / "images" / "two"), "--save_vis"], workspace / "model" / "inference"
+    assert _run(workspace, *inputs) == 0
+    first = (output / "overlays" / "two.webm").stat().st_mtime_ns
+    assert _run(workspace, *inputs) == 0
+    assert (output / "overlays" / "two.webm").stat().st_mtime_ns == first
+    assert _run(workspace, *inputs, "--side_by_side") == 0
+    assert (output / "overlays" / "two.webm").stat().st_mtime_ns != first
+
+
+def test_a_model_that_ships_with_the_package_is_segmented_with_by_its_name(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """It brings its configuration and its class names; results go below the current folder."""
+    shipped = workspace / "pretrained"
+    for module in (weights_module, arguments_module):
+        monkeypatch.setattr(module, "PRETRAINED_DIR", shipped)
+    monkeypatch.chdir(workspace)
+    cfg = load_config(workspace / "model" / "config.yaml")
+    info = ModelInfo(config=cfg.to_dict(), category_names={1: "lion", 2: "lamb"}, about={"license": "research only"})
+    network = build_network(cfg)
+    load_model_weights(network, workspace / "model" / "000001.pth")
+    shipped.mkdir()
+    torch.save(pack_model(network.state_dict(), info), shipped / "tiny.pth")
+    command = ["--input", "images/three", "--save_vis", "--device", "cpu", "--num_cpu_workers", "1"]
+    assert inference_main.main(["tiny", *command]) == 0
+    page = (workspace / "segmented" / "three" / "report.html").read_text(encoding="utf-8")
+    assert ("lion" in page or "lamb" in page) and "research only" in page
+    assert inference_main.main(["huge", *command]) == 1
+    assert "the name of a model that ships with the package: tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--dataset", "davis", "--every", "2"], "give --input, not --dataset"),
+        (["--input", "x", "--every", "0"], "expected 1 or more"),
+        (["--input", "x", "--frames", "5:1"], "--frames: '5:1' holds no frames"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused(flags: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["weights.pth", *flags])
+    assert expected in capsys.readouterr().err
+
+
+def test_classes_of_a_custom_model_are_named(workspace: Path) -> None:
+    """By its dataset where that is at hand, by the checkpoint else."""
+    cfg = load_config(workspace / "model" / "config.yaml")
+    assert configured_names(cfg) == {1: "cat", 2: "dog"}
+    (workspace / "val.json").unlink()
+    assert configured_names(cfg) == {}
+    videos = open_inputs([workspace / "images" / "two"], cfg, {1: "lion", 2: "lamb"}, FrameRange())
+    assert videos.category_names == {1: "lion", 2: "lamb"}
 
 
 def test_an_unreadable_frame_is_named(workspace: Path, capsys: pytest.CaptureFixture) -> None:
