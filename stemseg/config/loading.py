@@ -53,7 +53,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
 
 
 def _contents(source: str | Path | Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
-    """What changes the defaults, in order: names for messages, and values."""
+    """Changes of the defaults, in order: names for messages, and values."""
     if source is None:
         return []
     if isinstance(source, Mapping):

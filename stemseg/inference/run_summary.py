@@ -1,4 +1,4 @@
-"""What a run found, said at its end and shown on its page."""
+"""The findings of a run, said at its end and shown on its page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunSummary:
 
     @property
     def page(self) -> Path:
-        """Where the page is."""
+        """The page's file."""
         return self._output_dir / "report.html"
 
     def add(self, source: FrameSource, tracks: VideoTracks) -> None:
@@ -75,7 +75,7 @@ class RunSummary:
         )
 
     def lines(self) -> Iterator[str]:
-        """How many objects each video shows, the first few videos one by one."""
+        """The number of objects of each video, the first few videos one by one."""
         for video in self._videos[:_SHOWN_VIDEOS]:
             drawn = [track for track in video.tracks if track.score >= self._min_score]
             faint = len(video.tracks) - len(drawn)
