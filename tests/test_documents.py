@@ -11,8 +11,10 @@ import yaml
 from scripts.environment import SUPPORTED
 from stemseg.config import Config, load_config
 from stemseg.datasets import DATASETS
+from stemseg.modeling.weights import load_weights_file
 from stemseg.training.loader import MicroBatchSampler
 from stemseg.utils.distributed import ProcessInfo
+from stemseg.utils.errors import CheckpointError
 from tests.helpers.commands import run_python
 from tests.helpers.documents import DOCUMENTS, README, anchors, block, commands, links, sections
 from tests.helpers.paths import ROOT
@@ -154,6 +156,8 @@ def test_the_papers_are_cited_alike():
             assert f"{author['family-names']}," in bibliography or not author["family-names"].isascii()
 
 
-def test_sections_of_the_readme():
-    """Those that error texts and other files send people to."""
-    assert {"Links", "Your own dataset"} <= set(sections(README))
+def test_missing_weights_lead_to_the_links(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="the README's section 'Links'"):
+        load_weights_file(tmp_path / "davis.pth")
+    addresses = re.findall(r"<(https://\S+)>", sections(README)["Links"])
+    assert len(addresses) == len(set(addresses)) >= 5

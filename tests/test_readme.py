@@ -61,7 +61,6 @@ SMALL = {
     "DATA": dict.fromkeys(("DAVIS", "YOUTUBE_VIS", "OVIS", "KITTI_MOTS", "CUSTOM"), SMALL_GAP),
 }
 PUBLISHED = {"davis": "davis_2", "youtube_vis": "youtube_vis", "kitti_mots": "kitti_mots_2"}
-NEEDS_MODEL_DIR = "required=True" in (ROOT / "stemseg/training/arguments.py").read_text()
 
 
 def test_what_is_not_run_stands_in_the_readme():
@@ -72,8 +71,6 @@ def test_what_is_not_run_stands_in_the_readme():
 @pytest.mark.parametrize("command", RUN, ids=[f"{i} {command}"[:90] for i, command in enumerate(RUN)])
 def test_command(command: str, clone: Path):
     make_what_it_reads(command, clone)
-    if "training/main.py" in command and "--model_dir" not in command and NEEDS_MODEL_DIR:
-        pytest.skip("--model_dir is still required")
     assert run(command, clone) == 0
     for folder in re.findall(r"--output(?:_dir)? (\S+)", command):
         assert any((clone / folder).iterdir())
@@ -95,7 +92,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     make_downloads(home / "downloads")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "cpu_count", lambda: 1)  # else preparing starts processes that import everything again
+        patch.setattr("stemseg.data.prepare.main.DEFAULT_WORKERS", 1)  # others would import everything again
         patch.setenv("HOME", str(home))
         for name, value in exported(home).items():
             patch.setenv(name, value)
