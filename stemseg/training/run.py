@@ -79,7 +79,7 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
 
 
 def build_state(cfg: Config, training_loss: TrainingLoss, log: TrainingLogger, device: torch.device) -> TrainingState:
-    """Optimizer, schedule and loss scale for an objective that is on its device."""
+    """Optimizer, schedule and loss scale of a training loss that is on its device."""
     optimizer = build_optimizer(cfg, training_loss)
     return TrainingState(
         training_loss=training_loss,

@@ -1,4 +1,4 @@
-"""Telling look-alikes apart by the embedding: what counts as such, on made-up embeddings and on a trained network."""
+"""Re-identification accuracy of look-alikes by the embedding, on synthetic embeddings and on a trained network."""
 
 import math
 

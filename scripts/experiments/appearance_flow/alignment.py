@@ -30,8 +30,8 @@ def alignment_figures(cfg: Config, network: Network, clips: Sequence[Clip]) -> d
     """
     losses = _losses(cfg)
     starts = range(0, len(clips), _CLIPS_PER_BATCH) if losses else ()
-    pulls = [_alignments(network, collate_clips(clips[i : i + _CLIPS_PER_BATCH]), losses) for i in starts]
-    return {f"{name}_alignment": torch.stack([pull[name] for pull in pulls]).nanmean().item() for name in losses}
+    batches = [_alignments(network, collate_clips(clips[i : i + _CLIPS_PER_BATCH]), losses) for i in starts]
+    return {f"{name}_alignment": torch.stack([batch[name] for batch in batches]).nanmean().item() for name in losses}
 
 
 def separation(appearance: Tensor, masks: Sequence[Tensor]) -> Tensor:
