@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -36,6 +37,7 @@ from stemseg.structures.rle import decode_rle, encode_rle
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import DataError
 from tests.helpers.evaluation_samples import HEIGHT, WIDTH, box, known_answers
+from tests.helpers.paths import GOLDEN_DIR
 
 CAR, OTHER = box(2, 2, 10, 10), box(20, 2, 10, 10)
 
@@ -65,7 +67,24 @@ def _frames(*matches: int | None) -> list[ClassFrame]:
     ]
 
 
-def test_known_answers_of_the_official_tool() -> None:
+def test_figures_of_generated_sequences_equal_trackevals(tmp_path: Path) -> None:
+    golden = json.loads((GOLDEN_DIR / "official_kitti_mots.json").read_text())
+    pairs = [
+        MotsPair(
+            name,
+            _write(tmp_path / "truth" / f"{name}.txt", entry["truth"]),
+            _write(tmp_path / "result" / f"{name}.txt", entry["result"]),
+            entry["length"] - 1,
+        )
+        for name, entry in golden["sequences"].items()
+    ]
+    for name, scores in evaluate_mots(pairs).per_class().items():
+        found = dict(zip(MOTS_COLUMNS, scores.row(), strict=True))
+        expected = golden["expected"][name]
+        assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-12)
+
+
+def test_figures_of_real_results_equal_the_official_tools() -> None:
     folder = known_answers("kitti_mots_bdd")
     sequences = read_sequence_names([str(folder / "val.seqmap")])
     assert sequences == {"0000": 99}

@@ -15,7 +15,8 @@ from stemseg.evaluation.youtube_vis.average_precision import ApReport, evaluate_
 from stemseg.evaluation.youtube_vis.files import load_ground_truth, load_results
 from stemseg.structures.rle import decode_rle, encode_rle
 from stemseg.structures.tracks import Track, VideoTracks
-from tests.helpers.evaluation_samples import HEIGHT, WIDTH, box, known_answers
+from tests.helpers.evaluation_samples import HEIGHT, WIDTH, box, known_answers, write_json
+from tests.helpers.paths import GOLDEN_DIR
 
 LEFT, RIGHT = box(2, 2, 10, 10), box(25, 2, 10, 10)
 
@@ -33,9 +34,18 @@ def _results(video: int, *tracks: tuple[int, float, list[str | None]]) -> VideoT
     return VideoTracks(str(video), HEIGHT, WIDTH, length, [str(t) for t in range(length)], entries)
 
 
-@pytest.mark.parametrize("name", ["ytvis_coco100"])
-def test_known_answers_of_the_official_tool(name: str) -> None:
-    folder = known_answers(name)
+def test_figures_of_generated_videos_equal_the_official_tools(tmp_path: Path) -> None:
+    golden = json.loads((GOLDEN_DIR / "official_youtube_vis.json").read_text())
+    truth = load_ground_truth(write_json(tmp_path / "truth.json", golden["ground_truth"]))
+    results = load_results(write_json(tmp_path / "results.json", golden["results"]), truth)
+    report, expected = evaluate_average_precision(results, truth), golden["expected"]
+    assert report.ap_per_threshold.tolist() == pytest.approx(expected.pop("AP_per_threshold"), abs=1e-12)
+    assert report.scalars() == pytest.approx(expected, abs=1e-12)
+    assert len(set(expected.values())) == len(expected)  # so that no figure passes for another
+
+
+def test_figures_of_real_detections_equal_the_official_tools() -> None:
+    folder = known_answers("ytvis_coco100")
     truth = load_ground_truth(folder / "ytvis_gt_withcrowd.json")
     report = evaluate_average_precision(load_results(folder / "ytvis_results.json", truth), truth)
     expected = json.loads((folder / "expected.json").read_text())["withcrowd"]["ytvis"]

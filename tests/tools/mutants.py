@@ -1,7 +1,7 @@
 """Mutants of the package, each a plausible mistake, and the tests that must fail on it.
 
-    python tests/mutants.py             apply each in a copy of the sources, run its tests, say which survive
-    python tests/mutants.py warm-up     those alone whose name contains a word
+    python tests/tools/mutants.py             apply each in a copy of the sources, run its tests, say which survive
+    python tests/tools/mutants.py warm-up     those alone whose name contains a word
 
 A new test that is meant to catch a mistake belongs here together with the mistake.
 """
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _COPIED = ("stemseg", "tests", "configs", "scripts", "pyproject.toml")
 
 
