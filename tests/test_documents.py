@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from stemseg.training.loader import MicroBatchSampler
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import CheckpointError
 from tests.helpers.commands import run_python
-from tests.helpers.documents import DOCUMENTS, README, anchors, block, commands, links, sections
+from tests.helpers.documents import DOCUMENTS, README, anchors, block, blocks, commands, links, sections
 from tests.helpers.paths import ROOT
 
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
@@ -66,6 +67,13 @@ def test_every_flag_in_a_command_exists(script: str, capsys: pytest.CaptureFixtu
     for arguments in own:
         for flag in re.findall(r"(?<= )--?[a-z][\w-]*", arguments):
             assert re.search(rf"(?<![\w-]){flag}(?![\w-])", known), f"{flag} in '{script}{arguments}'"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_bash_understands_every_shell_block(document: Path):
+    for script in (found.body for found in blocks(TEXTS[document.name]) if found.language == "bash"):
+        result = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"{result.stderr}\n{script}"
 
 
 def test_every_configuration_key_exists():

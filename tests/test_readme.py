@@ -27,7 +27,9 @@ import yaml
 
 from stemseg.config import find_config, load_config
 from stemseg.data.categories import load_category_space
+from stemseg.data.dataset import build_training_dataset
 from stemseg.data.prepare.kitti_mots import SEQUENCES
+from stemseg.data.sources import open_videos
 from stemseg.modeling.network import build_network
 from stemseg.structures.rle import encode_rle
 from tests.helpers import official_trees as trees
@@ -74,6 +76,16 @@ def test_command(command: str, clone: Path):
     assert run(command, clone) == 0
     for folder in re.findall(r"--output(?:_dir)? (\S+)", command):
         assert any((clone / folder).iterdir())
+
+
+def test_your_own_dataset_is_read_as_it_is_meant(clone: Path):
+    make_own_dataset(clone)
+    cfg = load_config(clone / "mine.yaml", ["INPUT.MIN_DIM=48", "INPUT.MAX_DIM=64"])
+    clip = build_training_dataset(cfg)[0]
+    assert clip.frames.shape == (8, 3, 48, 64)
+    assert clip.targets.category_ids.tolist() == [2]
+    assert clip.targets.masks.sum() == 8 * 20 * 20
+    assert [sequence.id for sequence in open_videos("custom", "val", cfg).annotations] == ["clip_1"]
 
 
 def run(command: str, clone: Path) -> int:
