@@ -1,8 +1,8 @@
 """The streaming engine: frames in, tracks out, for a video of any length in bounded memory (method.md §8).
 
-Frames go through the backbone once and stay as features while a clip still needs them. When a clip is complete, the
-heads run on it; its embeddings wait until the averages over all clips are final for each of its frames. Then it is
-clustered, chained to the tracks so far, and only compressed labels remain.
+Frames go through the backbone once, and what the heads need of them stays while a clip still needs it. When a clip is
+complete, the heads run on it; its embeddings wait until the averages over all clips are final for each of its frames.
+Then it is clustered, chained to the tracks so far, and only compressed labels remain.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from stemseg.inference.clustering import ClipMaps, ClusteringRule, build_cluster
 from stemseg.inference.semantics import FrameAverages, SemanticRule, build_semantic_rule, class_votes
 from stemseg.inference.tracks import TrackStore
 from stemseg.modeling.network import Network
-from stemseg.structures.network_output import FeaturePyramid
 from stemseg.utils.precision import mixed_precision
 from stemseg.utils.timing import Stopwatch
 
@@ -80,15 +79,15 @@ class InferenceEngine:
         self._semantics = semantics
         self._stopwatch = stopwatch or Stopwatch(settings.device)
         self._schedule = ClipSchedule(settings.clip_length, settings.frame_overlap)
-        self._features: dict[int, FeaturePyramid] = {}
+        self._stream = network.open_stream()
         self._averages = FrameAverages()
         self._waiting: deque[ClipMaps] = deque()
         self._store = TrackStore(label_stride=settings.label_stride)
 
     @property
     def num_kept_features(self) -> int:
-        """Frames whose backbone features are in memory."""
-        return len(self._features)
+        """Frames whose features are in memory."""
+        return len(self._stream)
 
     @property
     def num_kept_averages(self) -> int:
@@ -104,8 +103,9 @@ class InferenceEngine:
     def step(self, frames: Tensor) -> None:
         """Take in the next frames of the video, [F, 3, H, W] float32, normalized and padded, on any device."""
         for batch in frames.split(self._settings.frames_per_batch):
-            self._encode(batch)
-            self._advance(self._schedule.add(len(batch)))
+            for frame in self._encode(batch):
+                self._stream.append(frame)
+                self._advance(self._schedule.add(1))
 
     @torch.inference_mode()
     def finish(self) -> TrackStore:
@@ -113,29 +113,23 @@ class InferenceEngine:
         self._advance(self._schedule.finish())
         return self._store
 
-    def _encode(self, frames: Tensor) -> None:
+    def _encode(self, frames: Tensor) -> list[object]:
         with self._stopwatch.stage("backbone"), self._precision():
-            features = self._network.encode(frames.to(self._settings.device, non_blocking=True))
-        for i in range(len(frames)):
-            self._features[self._schedule.num_frames + i] = FeaturePyramid(*(level[i] for level in features))
+            return list(self._stream.encode(frames.to(self._settings.device, non_blocking=True)))
 
     def _advance(self, clips: list[ClipFrames]) -> None:
         for clip in clips:
             self._run_heads(clip)
         first_open = self._schedule.first_open_frame
-        for frame in [f for f in self._features if f < first_open]:
-            del self._features[frame]
+        self._stream.forget_before(first_open)
         while self._waiting and self._waiting[0].frames[-1] < first_open:
             self._label(self._waiting.popleft())
         self._averages.forget_before(self._waiting[0].frames[0] if self._waiting else first_open)
 
     def _run_heads(self, clip: ClipFrames) -> None:
         with self._stopwatch.stage("heads"):
-            pyramids = [self._features[frame] for frame in clip.indices]
-            # each level [C, h, w] of T frames -> [1, C, T, h, w]
-            stacked = FeaturePyramid(*(torch.stack(levels, dim=1)[None] for levels in zip(*pyramids, strict=True)))
             with self._precision():
-                output = self._network.decode(stacked)
+                output = self._stream.decode(clip.indices)
             averaged = clip.indices if self._settings.compat else clip.frames
             self._averages.add(averaged, self._semantics.maps(output)[:, -len(averaged) :])
             self._waiting.append(keep_maps(clip.frames, output, self._settings.clustering_device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from stemseg.config import Config
 from stemseg.modeling.backbone.build import Backbone, build_backbone
 from stemseg.modeling.backbone.norms import fold_norms
+from stemseg.modeling.clip_stream import ClipStream, SharedClipStream
 from stemseg.modeling.decoders.appearance import AppearanceDecoder, build_appearance_decoder
 from stemseg.modeling.decoders.heads import (
     EmbeddingHead,
@@ -22,6 +24,7 @@ from stemseg.modeling.decoders.heads import (
     build_seediness_head,
     build_semantic_head,
 )
+from stemseg.modeling.decoders.squeeze_expand import SqueezeExpandDecoder
 from stemseg.modeling.embedding import mix_appearance
 from stemseg.modeling.flow.appearance_flow import AppearanceFlow, build_appearance_flow
 from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, build_embedding_criterion
@@ -90,25 +93,49 @@ class Network(nn.Module):
             )
         return self.backbone(frames)
 
+    @property
+    def decoders(self) -> list[SqueezeExpandDecoder]:
+        """The heads that read the feature maps by a trunk of their own; the embedding head comes first."""
+        heads = (self.embedding_head, self.seediness_head, self.semseg_head)
+        return [head for head in heads if isinstance(head, SqueezeExpandDecoder)]
+
     def decode(self, features: FeaturePyramid) -> NetworkOutput:
         """All heads on the feature maps of clips [N, C, T, H/s, W/s]; see :func:`stack_clips`."""
-        trunk = self.embedding_head.decode(features)
-        maps, appearance = self._embed(features, trunk)
-        seediness = maps.seediness if self.seediness_head is None else self.seediness_head(features)
-        class_logits, foreground_logits = self._semantics(features, trunk)
-        return NetworkOutput(maps.embedding, maps.raw_bandwidth, seediness, class_logits, foreground_logits, appearance)
+        return self._predict([decoder.decode(features) for decoder in self.decoders], features.stride32)
 
-    def _semantics(self, features: FeaturePyramid, trunk: Tensor) -> SemanticMaps | tuple[None, None]:
-        if self.semseg_head is None:
-            return None, None
-        return self.semseg_head(trunk if isinstance(self.semseg_head, SharedSemanticHead) else features)
+    def decode_convolved(self, convolved: Sequence[FeaturePyramid], coarse: Tensor) -> NetworkOutput:
+        """All heads on the outputs of their blocks' first convolutions; see :mod:`stemseg.modeling.clip_stream`.
 
-    def _embed(self, features: FeaturePyramid, trunk: Tensor) -> tuple[EmbeddingMaps, Tensor | None]:
+        Args:
+            convolved: of each of :attr:`decoders`, [N, c_s, T, H/s, W/s].
+            coarse: feature maps [N, C, T, H/32, W/32], for the appearance decoder.
+        """
+        trunks = [decoder.expand(maps) for decoder, maps in zip(self.decoders, convolved, strict=True)]
+        return self._predict(trunks, coarse)
+
+    def open_stream(self) -> ClipStream:
+        """Take the frames of a video one after another and decode its clips, for inference."""
+        return SharedClipStream(self)
+
+    def _predict(self, trunks: Sequence[Tensor], coarse: Tensor) -> NetworkOutput:
+        """What all heads make of the trunks [N, c4, T, H/4, W/4] of :attr:`decoders`."""
+        trunk_of = dict(zip(self.decoders, trunks, strict=True))
+        trunk = trunks[0]
+        maps, appearance = self._embed(coarse, trunk)
+        seediness = maps.seediness
+        if self.seediness_head is not None:
+            seediness = self.seediness_head.predict(trunk_of[self.seediness_head])
+        semantics = SemanticMaps(None, None)
+        if self.semseg_head is not None:
+            semantics = self.semseg_head.predict(trunk_of.get(self.semseg_head, trunk))
+        return NetworkOutput(maps.embedding, maps.raw_bandwidth, seediness, *semantics, appearance)
+
+    def _embed(self, coarse: Tensor, trunk: Tensor) -> tuple[EmbeddingMaps, Tensor | None]:
         """The embedding, A mixed in where there is one, and A itself."""
         maps = self.embedding_head.predict(trunk)
         if self.offset_decoder is None:
             return maps, None
-        appearance = self.offset_decoder(features, trunk)
+        appearance = self.offset_decoder(coarse, trunk)
         mixed = mix_appearance(maps.embedding, appearance, detach=self._detach_appearance)
         return maps._replace(embedding=mixed), appearance
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stemseg.modeling.clip_stream import PlainClipStream
 from stemseg.structures.network_output import FeaturePyramid, NetworkOutput
 
 CHANNELS = 3
@@ -26,6 +27,10 @@ class FakeNetwork(nn.Module):
     def free_dim_bandwidths(self) -> Tensor:
         """One free dimension."""
         return torch.tensor([10.0])
+
+    def open_stream(self) -> PlainClipStream:
+        """The frames of a video."""
+        return PlainClipStream(self)
 
     def encode(self, frames: Tensor) -> FeaturePyramid:
         """Means over the cells of each stride."""

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stemseg.config import Config
-from stemseg.structures.network_output import FeaturePyramid
 
 STRIDE32, TRUNK = "stride32", "trunk"
 _HIDDEN_CHANNELS = 64
@@ -33,19 +32,19 @@ class AppearanceDecoder(nn.Module):
             self.conv1_cat = _pointwise(4 * feature_channels, feature_channels, _HIDDEN_CHANNELS, channels)
             self.conv1_cat.requires_grad_(False)
 
-    def forward(self, features: FeaturePyramid, trunk: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, trunk: Tensor) -> Tensor:
         """A [N, A, T, H/4, W/4] float32.
 
         Args:
-            features: FPN maps of clips, [N, C, T, H/s, W/s].
+            coarse: the coarsest FPN maps of clips, [N, C, T, H/32, W/32].
             trunk: the embedding decoder's trunk, [N, C', T, H/4, W/4].
         """
         if self.source == TRUNK:
             return self.conv1_add(trunk).float()
         # 1x1x1 convolutions and interpolation commute; this order has 64 times fewer points to convolve
-        coarse = self.conv1_add(features.stride32).float()
+        appearance = self.conv1_add(coarse).float()
         factors = (1, _STRIDE32_UPSAMPLING, _STRIDE32_UPSAMPLING)
-        return F.interpolate(coarse, scale_factor=factors, mode="trilinear", align_corners=False)
+        return F.interpolate(appearance, scale_factor=factors, mode="trilinear", align_corners=False)
 
 
 def build_appearance_decoder(cfg: Config) -> AppearanceDecoder | None:

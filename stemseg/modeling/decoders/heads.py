@@ -81,18 +81,22 @@ class SeedinessHead(SqueezeExpandDecoder):
 
     def forward(self, features: FeaturePyramid) -> Tensor:
         """Maps [N, C, T, H/s, W/s] -> [N, 1, T, H/4, W/4] float32 in [0, 1]."""
-        return torch.sigmoid(self.conv_out(self.decode(features)).float())
+        return self.predict(self.decode(features))
+
+    def predict(self, trunk: Tensor) -> Tensor:
+        """The seediness from the trunk's output [N, c4, T, H/4, W/4]."""
+        return torch.sigmoid(self.conv_out(trunk).float())
 
 
 class SemanticMaps(NamedTuple):
     """Outputs of the semantic head for N clips.
 
     Attributes:
-        class_logits: [N, K, T, h, w] float32, class 0 is the background.
+        class_logits: [N, K, T, h, w] float32, class 0 is the background; None without a semantic head.
         foreground_logits: [N, 1, T, h, w] float32, or None.
     """
 
-    class_logits: Tensor
+    class_logits: Tensor | None
     foreground_logits: Tensor | None
 
 
@@ -112,7 +116,11 @@ class SemanticHead(SqueezeExpandDecoder):
 
     def forward(self, features: FeaturePyramid) -> SemanticMaps:
         """Maps [N, C, T, H/s, W/s] -> logits at quarter scale."""
-        return _split_semantics(self.conv_out(self.decode(features)).float(), self.num_classes)
+        return self.predict(self.decode(features))
+
+    def predict(self, trunk: Tensor) -> SemanticMaps:
+        """The logits from the trunk's output [N, c4, T, H/4, W/4]."""
+        return _split_semantics(self.conv_out(trunk).float(), self.num_classes)
 
 
 class SharedSemanticHead(nn.Module):
@@ -129,7 +137,7 @@ class SharedSemanticHead(nn.Module):
         self.num_classes = num_classes
         self.conv_out = nn.Conv3d(in_channels, num_classes + int(foreground_channel), 1)
 
-    def forward(self, trunk: Tensor) -> SemanticMaps:
+    def predict(self, trunk: Tensor) -> SemanticMaps:
         """The embedding head's trunk [N, c4, T, H/4, W/4] -> logits at quarter scale."""
         return _split_semantics(self.conv_out(trunk).float(), self.num_classes)
 

@@ -81,6 +81,11 @@ class SqueezeExpandDecoder(nn.Module):
         self.conv_4 = nn.Conv3d(c8 + c4, c4, 1, bias=False)
         self.out_channels = c4
 
+    @property
+    def blocks(self) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential, nn.Sequential]:
+        """The blocks in the order of a :class:`FeaturePyramid`: of strides 4, 8, 16, 32."""
+        return self.block_4x, self.block_8x, self.block_16x, self.block_32x
+
     def decode(self, features: FeaturePyramid) -> Tensor:
         """Maps [N, C, T, H/s, W/s] -> [N, c4, T, H/4, W/4].
 
@@ -92,11 +97,19 @@ class SqueezeExpandDecoder(nn.Module):
                 f"the decoder was built for clips of {self.num_frames} frames (INPUT.NUM_FRAMES), "
                 f"found a clip of {features.stride4.shape[2]}"
             )
+        return self.expand(FeaturePyramid(*(block[0](x) for block, x in zip(self.blocks, features, strict=True))))
+
+    def expand(self, convolved: FeaturePyramid) -> Tensor:
+        """The rest of :meth:`decode` behind each block's first convolution.
+
+        Args:
+            convolved: outputs of these convolutions, [N, c_s, T, H/s, W/s].
+        """
+        lateral4, lateral8, lateral16, x = (block[1:](x) for block, x in zip(self.blocks, convolved, strict=True))
         t16, t8, t4 = self._upsampling
-        x = self.block_32x(features.stride32)  # [N, c32, T / 2^pools, H / 32, W / 32]
-        x = _merge(x, self.block_16x(features.stride16), self.conv_16, t16)  # [N, c16, ., H / 16, W / 16]
-        x = _merge(x, self.block_8x(features.stride8), self.conv_8, t8)  # [N, c8, ., H / 8, W / 8]
-        return _merge(x, self.block_4x(features.stride4), self.conv_4, t4)  # [N, c4, T, H / 4, W / 4]
+        x = _merge(x, lateral16, self.conv_16, t16)  # [N, c16, ., H / 16, W / 16]
+        x = _merge(x, lateral8, self.conv_8, t8)  # [N, c8, ., H / 8, W / 8]
+        return _merge(x, lateral4, self.conv_4, t4)  # [N, c4, T, H / 4, W / 4]
 
 
 def _block(in_channels: int, channels: int, num_groups: int, pools: Sequence[nn.Module]) -> nn.Sequential:

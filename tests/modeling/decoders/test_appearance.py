@@ -7,19 +7,13 @@ import torch.nn.functional as F
 from stemseg.modeling.decoders.appearance import AppearanceDecoder
 from stemseg.modeling.embedding import add_coordinates, mix_appearance
 from stemseg.modeling.losses.appearance_loss import appearance_spread
-from stemseg.structures.network_output import FeaturePyramid
 from tests.helpers.golden_weights import det, fill_state_dict, load_golden, relative_difference
-
-
-def _pyramid(stride32: torch.Tensor) -> FeaturePyramid:
-    unused = torch.empty(0)
-    return FeaturePyramid(unused, unused, unused, stride32)
 
 
 def _golden_appearance() -> torch.Tensor:
     decoder = AppearanceDecoder(3, feature_channels=256)
     fill_state_dict(decoder, prefix="offset_decoder.")
-    return decoder(_pyramid(det("offset_decoder.feat32", (1, 256, 4, 2, 3))), torch.empty(0))
+    return decoder(det("offset_decoder.feat32", (1, 256, 4, 2, 3)), torch.empty(0))
 
 
 def test_golden_appearance():
@@ -37,13 +31,13 @@ def test_convolving_before_upsampling_equals_the_published_order():
     decoder = AppearanceDecoder(2, feature_channels=8)
     features = torch.randn(1, 8, 2, 3, 4)
     upsampled = F.interpolate(features, scale_factor=(1, 8, 8), mode="trilinear", align_corners=False)
-    assert torch.allclose(decoder(_pyramid(features), torch.empty(0)), decoder.conv1_add(upsampled), atol=1e-5)
+    assert torch.allclose(decoder(features, torch.empty(0)), decoder.conv1_add(upsampled), atol=1e-5)
 
 
 def test_the_trunk_as_source_needs_no_upsampling_and_no_unused_branch():
     decoder = AppearanceDecoder(2, feature_channels=8, source="trunk")
     trunk = torch.randn(1, 8, 2, 3, 4)
-    assert decoder(_pyramid(torch.empty(0)), trunk).shape == (1, 2, 2, 3, 4)
+    assert decoder(torch.empty(0), trunk).shape == (1, 2, 2, 3, 4)
     assert {key.split(".")[0] for key in decoder.state_dict()} == {"conv1_add"}
 
 
