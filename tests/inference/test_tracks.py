@@ -44,7 +44,7 @@ def test_scores_are_relative_to_the_largest_of_the_kept_tracks() -> None:
     """The longest-lived tracks are kept; the largest of all lives for one frame, and is not among them."""
     labels = torch.tensor([[[1, 3, 2, 2]], [[1, 0, 2, 2]], [[1, 1, 0, 0]]], dtype=torch.int32)
     labels[0, 0, 1] = 3
-    store = TrackStore()
+    store = TrackStore(label_stride=1)
     store.add(ChainedClip(range(3), torch.cat([labels, torch.zeros(3, 3, 4, dtype=torch.int32)], dim=1), [1, 2, 3]))
     store.records[3].num_pixels = 50
     sizes = {"video_size": (16, 16), "network_size": (16, 16), "label_stride": 4}
