@@ -62,7 +62,7 @@ MUTANTS = (
     ),
     Mutant(
         "flow: warm-up given in steps",
-        "stemseg/training/main.py",
+        "stemseg/training/run.py",
         "cfg.TRAINING.GLOW_EPOCH * cfg.TRAINING.BATCH_SIZE",
         "cfg.TRAINING.GLOW_EPOCH",
         "tests/training/test_flow_training.py",
@@ -83,7 +83,7 @@ MUTANTS = (
     ),
     Mutant(
         "training: weights may always be skipped",
-        "stemseg/training/main.py",
+        "stemseg/training/run.py",
         ", may_skip_weights=cfg.MODEL.USE_OFFSET_HEAD",
         "",
         "tests/training/test_flow_training.py tests/training/test_trainer.py",
