@@ -37,7 +37,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     what.add_argument(
         "--input", nargs="+", metavar="INPUT",
-        help="segment videos of your own: files, folders of images or of videos, patterns such as 'holiday/*.mp4'",
+        help="segment videos of your own: files, folders of images or of videos, patterns such as 'holiday/*.mp4', "
+        "or a camera by its number",
     )  # fmt: skip
     add("--frames", metavar="A:B", help="with --input: only frames A up to, but not including, B")
     add("--every", type=_positive, default=1, metavar="N", help="with --input: only every N-th of these frames")

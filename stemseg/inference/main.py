@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,18 +20,21 @@ from stemseg.inference.inputs import (
     InputVideos,
     build_exporters,
     build_writers,
+    configured_names,
     data_section,
     open_dataset,
     open_inputs,
 )
+from stemseg.inference.live import Camera, camera_number, record_camera
 from stemseg.inference.overlays import OverlayWriter
 from stemseg.inference.result_folder import ResultFolder, hash_file
 from stemseg.inference.run_summary import RunSummary, more_or_fewer
 from stemseg.inference.runner import InferenceRunner, check_measurable, measure_results
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
-from stemseg.modeling.model_files import read_model_info
+from stemseg.modeling.model_files import ModelInfo, read_model_info
 from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import find_checkpoint, load_model_weights
+from stemseg.structures.frame_range import FrameRange
 from stemseg.utils import distributed
 from stemseg.utils.errors import StemsegError
 
@@ -62,6 +66,8 @@ def segment(options: argparse.Namespace) -> None:
     cfg = load_run_config(options, info)
     device = distributed.choose_device(options.device)
     process = distributed.initialize(device)
+    if options.dataset is None and (number := camera_number(options.input)) is not None:
+        record(options, number, cfg, info, device)
     if options.dataset is None:
         videos = open_inputs(options.input, cfg, info.category_names, options.frames)
     else:
@@ -100,6 +106,25 @@ def segment(options: argparse.Namespace) -> None:
         report(summary, seconds, folder.path, cfg)
     if options.evaluate and process.is_main:
         measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
+
+
+def record(options: argparse.Namespace, number: int, cfg: Config, info: ModelInfo, device: torch.device) -> None:
+    """Segment a camera; the options then mean its recording, in a folder of its own that holds the tracks already."""
+    name = time.strftime(f"camera{number}_%Y%m%d_%H%M%S")
+    options.output_dir = (options.output_dir or Path("segmented")) / name
+    recording = options.output_dir / f"{name}.webm"
+    with Camera(number) as camera:
+        tracks = record_camera(
+            camera,
+            load_segmenter(options, cfg, device).open_stream(),
+            recording,
+            category_names=info.category_names or configured_names(cfg),
+            frames=options.frames,
+            min_score=options.min_score,
+            max_tracks=cfg.DATA[data_section(None, cfg)].MAX_INFERENCE_TRACKS,
+        )
+    ResultFolder(options.output_dir).save(tracks)
+    options.input, options.frames = [str(recording)], FrameRange()
 
 
 def build_overlays(options: argparse.Namespace, videos: InputVideos, output_dir: Path) -> OverlayWriter | None:

@@ -85,6 +85,19 @@ class InferenceEngine:
         self._store = TrackStore(label_stride=settings.label_stride)
 
     @property
+    def store(self) -> TrackStore:
+        """The tracks, with the labels of all frames that are final so far."""
+        return self._store
+
+    @property
+    def max_delay(self) -> int:
+        """Frames that may arrive behind a frame before its labels are final: 2 T - 1 for clips of T frames.
+
+        The first clip's frames wait longest: for their own clip, and for all others that cover its last frame.
+        """
+        return 2 * self._settings.clip_length - 1
+
+    @property
     def num_kept_features(self) -> int:
         """Frames whose features are in memory."""
         return len(self._stream)

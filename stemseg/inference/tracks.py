@@ -92,6 +92,10 @@ class TrackStore:
         compressed = self._frames[frame]
         return np.frombuffer(zlib.decompress(compressed.data), dtype=compressed.dtype).reshape(self.size)
 
+    def forget(self, frame: int) -> None:
+        """Drop the label map of a frame, which can't be asked for any more."""
+        self._frames[frame] = _CompressedLabels(b"", self._frames[frame].dtype)
+
     def _add_records(self, clip: ChainedClip, class_votes: np.ndarray | None) -> None:
         counts = _count_pixels(clip.labels, len(clip.track_ids))  # [F, I]
         for i, track_id in enumerate(clip.track_ids):

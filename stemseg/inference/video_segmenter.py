@@ -14,6 +14,7 @@ from stemseg.datasets import find_dataset
 from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.inference.online_engine import InferenceEngine, build_engine
 from stemseg.inference.tracks import collect_tracks
+from stemseg.inference.video_stream import VideoStream
 from stemseg.modeling.network import Network
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.timing import Stopwatch
@@ -75,6 +76,10 @@ class VideoSegmenter:
                 network_size=self._preprocessor.output_size(*video_size),
                 max_tracks=self._max_tracks,
             )
+
+    def open_stream(self) -> VideoStream:
+        """A stream of a video that arrives frame by frame."""
+        return VideoStream(self._new_engine(), self._preprocessor)
 
     def _batches(self, source: FrameSource) -> Iterator[list[tuple[Frame, Tensor]]]:
         frames = source.load(lambda frame: self._preprocessor(frame.image), num_workers=self._num_workers)

@@ -1,0 +1,114 @@
+"""A video that never ends: frame after frame in, and each frame's objects out, a bounded number of frames later."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from stemseg.data.preprocessing import ImagePreprocessor, pad_to_multiple
+from stemseg.inference.mask_resizer import MaskResizer
+from stemseg.inference.online_engine import InferenceEngine
+from stemseg.utils.errors import DataError
+
+
+class SeenObject(NamedTuple):
+    """One object in one frame.
+
+    Attributes:
+        track_id: its number, from 1, the same in all frames.
+        category_id: the class that most of its pixels so far voted for; 1 in a class-agnostic model.
+        score: its pixels so far, relative to the track with most; 0 to 1.
+        mask: [H, W] uint8, 0 or 1.
+    """
+
+    track_id: int
+    category_id: int
+    score: float
+    mask: np.ndarray
+
+
+class SeenFrame(NamedTuple):
+    """A frame whose objects are known.
+
+    Attributes:
+        index: its number, from 0.
+        image: [H, W, 3] uint8, B G R.
+        objects: in the order of their numbers.
+    """
+
+    index: int
+    image: np.ndarray
+    objects: list[SeenObject]
+
+
+class VideoStream:
+    """Segments a video while it arrives, in memory that does not grow with its length.
+
+    Args:
+        engine: new.
+        preprocessor: shared with training.
+    """
+
+    def __init__(self, engine: InferenceEngine, preprocessor: ImagePreprocessor) -> None:
+        self._engine = engine
+        self._preprocessor = preprocessor
+        self._waiting: deque[np.ndarray] = deque()
+        self._next = 0  # the first of the waiting frames
+        self._resizer: MaskResizer | None = None
+        self._size: tuple[int, int] | None = None
+
+    @property
+    def max_delay(self) -> int:
+        """Frames that may arrive behind a frame before its objects are known: two clips of them, less one."""
+        return self._engine.max_delay
+
+    def step(self, image: np.ndarray) -> list[SeenFrame]:
+        """Take in the next frame, [H, W, 3] uint8, B G R; the frames whose objects are known now, mostly none.
+
+        Raises:
+            DataError: where the frame's size differs from the first one's.
+        """
+        size = image.shape[:2]
+        self._size = self._size or size
+        if size != self._size:
+            raise DataError(f"a frame of {size[0]} x {size[1]} pixels (height x width) follows frames of {self._size}")
+        self._waiting.append(image)
+        self._engine.step(pad_to_multiple(self._preprocessor(image)[None]))
+        return self._collect()
+
+    def finish(self) -> list[SeenFrame]:
+        """End the video; the frames that are left."""
+        if self._waiting:
+            self._engine.finish()
+        return self._collect()
+
+    def _collect(self) -> list[SeenFrame]:
+        frames = []
+        while self._next < len(self._engine.store):
+            frames.append(SeenFrame(self._next, self._waiting.popleft(), self._objects(self._next)))
+            self._engine.store.forget(self._next)
+            self._next += 1
+        return frames
+
+    def _objects(self, frame: int) -> list[SeenObject]:
+        store = self._engine.store
+        labels = store.labels(frame)
+        resizer = self._resizer = self._resizer or self._new_resizer(labels.shape)
+        largest = max((record.num_pixels for record in store.records.values()), default=1)
+        objects = []
+        for number in (int(label) for label in np.unique(labels) if label > 0):
+            mask, record = resizer.resize(labels, number), store.records[number]
+            if mask.any():
+                objects.append(SeenObject(number, record.category, record.num_pixels / largest, mask))
+        return objects
+
+    def _new_resizer(self, label_size: tuple[int, ...]) -> MaskResizer:
+        height, width = self._size or (0, 0)
+        return MaskResizer(
+            label_size=(label_size[0], label_size[1]),
+            label_stride=self._engine.store.label_stride,
+            network_size=self._preprocessor.output_size(height, width),
+            video_size=(height, width),
+        )
