@@ -35,6 +35,7 @@ _CHOICES: dict[str, tuple] = {
     "MODEL.OFFSET.N_BITS": tuple(range(1, 9)),
     "TRAINING.AMP": ("none", "bf16", "fp16"),
     "INFERENCE.AMP": ("none", "bf16", "fp16"),
+    "INFERENCE.TRACK_SCORE": ("pixels", "confidence"),
     "TRAINING.OPTIMIZER": ("SGD", "Adam"),
     "TRAINING.LR_DECAY_TYPE": ("none", "step", "exponential"),
 }
@@ -88,6 +89,7 @@ _RANGES: dict[str, Range] = {
     "LR_EXP_DECAY_STEPS": Range(1, 1e8),
     "GRAD_CLIP_NORM": Range(0, 1e9),
     "INITIAL_LR": Range(0, 100, above=True),
+    "BACKBONE_LR_FACTOR": Range(0, 100, above=True),
     "MOMENTUM": _SHARE,
     "WEIGHT_DECAY": Range(0, 10),
     **dict.fromkeys(("LR_DECAY_FACTOR", "LR_EXP_DECAY_FACTOR"), _FACTOR),

@@ -31,7 +31,8 @@ class CopyPasteRange:
         height, width: of the clips, in pixels.
         max_objects: objects pasted into a clip at most; their number is uniform from 0 on.
         object_size: smallest and largest size of a pasted object: the square root of its share of the image's area.
-        zoom: smallest and largest enlargement of the scene; 1: the largest part of it in the clip's proportions.
+        zoom: smallest and largest enlargement of the scene, small ones more often; 1: the largest part of it in the
+            clip's proportions.
         motion: standard deviation of the way that an object goes in the clip, as a share of the image's sides.
         behind_probability: of an object to pass behind what the scene's own masks show, not in front.
         light: largest change of brightness, in pixel values; contrast and saturation change along with it.
@@ -118,9 +119,8 @@ def film(clip: AnnotatedClip, ranges: CopyPasteRange, rng: np.random.Generator) 
     """The clip through a camera that shows a part of it, which slowly moves and changes its size."""
     height, width = clip.frames[0].image.shape[:2]
     largest = max(ranges.width / width, ranges.height / height)
-    zoom = np.exp(
-        np.log(ranges.zoom[0]) + rng.random(2) * 0.15 + rng.random() ** 2 * np.log(ranges.zoom[1] / ranges.zoom[0])
-    )
+    lowest, highest = np.log(ranges.zoom)
+    zoom = np.exp(lowest + rng.random(2) * 0.15 + rng.random() ** 2 * (highest - lowest))
     start = rng.random(2)
     end = np.clip(start + rng.normal(0, 0.15, 2), 0, 1)
     frames = []
@@ -238,9 +238,7 @@ def build_copy_paste(cfg: Config, sources: Sequence[ClipSource]) -> CopyPasteCli
 def _is_usable(donor: AnnotatedClip, instance: int) -> bool:
     """Whether an instance is seen, and not too small, in the first, the middle and the last frame."""
     frames = [donor.frames[t] for t in (0, len(donor.frames) // 2, -1)]
-    return all(
-        np.count_nonzero(f.ids.mask(instance)) >= _MIN_SHARE * f.image.shape[0] * f.image.shape[1] for f in frames
-    )
+    return all(frame.ids.mask(instance).mean() >= _MIN_SHARE for frame in frames)
 
 
 def _warp_frame(frame: AnnotatedFrame, matrix: np.ndarray, size: tuple[int, int]) -> AnnotatedFrame:

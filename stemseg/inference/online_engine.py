@@ -18,7 +18,7 @@ from stemseg.inference.chaining import ChainedClip, Chainer, ClipLabels
 from stemseg.inference.clip_schedule import ClipFrames, ClipSchedule
 from stemseg.inference.clustering import ClipMaps, ClusteringRule, build_clustering, gather_points, keep_maps
 from stemseg.inference.semantics import FrameAverages, SemanticRule, build_semantic_rule, class_votes
-from stemseg.inference.tracks import TrackStore
+from stemseg.inference.tracks import CONFIDENCE, TrackStore
 from stemseg.modeling.network import Network
 from stemseg.utils.precision import mixed_precision
 from stemseg.utils.timing import Stopwatch
@@ -40,6 +40,7 @@ class EngineSettings:
         amp: mixed precision, "none", "bf16" or "fp16".
         compat: as the published code did it: a clip shorter than T averages the semantics of all repetitions of its
             first frame, not of the last one only.
+        rate_seediness: sum up the seediness of each track's pixels, for scores by confidence.
     """
 
     clip_length: int
@@ -50,6 +51,7 @@ class EngineSettings:
     clustering_device: torch.device
     amp: str = "none"
     compat: bool = False
+    rate_seediness: bool = False
 
 
 class InferenceEngine:
@@ -153,7 +155,7 @@ class InferenceEngine:
             labels = self._cluster(clip)
         with self._stopwatch.stage("chaining"):
             chained = self._chainer.add(labels)
-            self._store.add(chained, self._vote(chained))
+            self._store.add(chained, *self._vote(clip, chained))
 
     def _cluster(self, clip: ClipMaps) -> ClipLabels:
         scale = OUTPUT_STRIDE // self._settings.label_stride
@@ -164,9 +166,18 @@ class InferenceEngine:
         labels[foreground] = (clusters.labels + (clusters.labels >= 0)).int()
         return ClipLabels(clip.frames, labels, clusters.num_instances)
 
-    def _vote(self, clip: ChainedClip) -> Tensor | None:
-        logits = self._semantics.class_logits(self._averages.means(clip.frames))
-        return None if logits is None else class_votes(clip.labels, len(clip.track_ids), logits.to(clip.labels.device))
+    def _vote(self, clip: ClipMaps, chained: ChainedClip) -> tuple[Tensor | None, Tensor | None]:
+        """Class logits [I, K] and seediness [I], summed over the pixels of each instance; None where nobody asks."""
+        logits = self._semantics.class_logits(self._averages.means(chained.frames))  # [F, K, h, w]
+        parts = [] if logits is None else [logits.to(chained.labels.device)]
+        if self._settings.rate_seediness:
+            parts.append(clip.maps[-1:, -len(chained.frames) :].transpose(0, 1))  # [F, 1, h, w]
+        if not parts:
+            return None, None
+        sums = class_votes(chained.labels, len(chained.track_ids), torch.cat(parts, dim=1))
+        if not self._settings.rate_seediness:
+            return sums, None
+        return (None if logits is None else sums[:, :-1]), sums[:, -1]
 
     def _precision(self) -> torch.autocast:
         return mixed_precision(self._settings.device, self._settings.amp)
@@ -194,6 +205,7 @@ def build_engine(
             clustering_device=clustering_device or device,
             amp=cfg.INFERENCE.AMP,
             compat=compat,
+            rate_seediness=cfg.INFERENCE.TRACK_SCORE == CONFIDENCE,
         ),
         clustering=build_clustering(cfg),
         chainer=Chainer(min_iou=cfg.CLUSTERING.MIN_MATCH_IOU, compat=compat),

@@ -28,12 +28,14 @@ class TrackRecord:
         first_frame, last_frame: the first and the last frame that it has pixels in.
         num_pixels: pixels in all frames, at the label maps' scale.
         class_logits: [K] summed over its pixels; None in a class-agnostic model.
+        seediness: summed over its pixels.
     """
 
     first_frame: int
     last_frame: int
     num_pixels: int = 0
     class_logits: np.ndarray | None = None
+    seediness: float = 0.0
 
     @property
     def lifetime(self) -> int:
@@ -74,18 +76,26 @@ class TrackStore:
         """Size of the compressed label maps."""
         return sum(len(frame.data) for frame in self._frames)
 
-    def add(self, clip: ChainedClip, class_votes: Tensor | None = None) -> None:
+    def add(self, clip: ChainedClip, class_votes: Tensor | None = None, seediness: Tensor | None = None) -> None:
         """Take in the frames that a clip adds; they must follow the frames that are there.
 
         Args:
             clip: the labels of its new frames, [F, H, W], and the track of each of its I instances.
             class_votes: [I, K], class logits summed over each instance's pixels in these frames.
+            seediness: [I], the same of the seediness, for scores by confidence.
         """
         self.size = tuple(clip.labels.shape[-2:])
         self._add_records(clip, None if class_votes is None else class_votes.cpu().double().numpy())
+        if seediness is not None:
+            self._add_seediness(clip.track_ids, seediness.tolist())
         table = torch.tensor([-1, 0, *clip.track_ids], dtype=torch.int32, device=clip.labels.device)
         for labels in table[clip.labels.long() + 1].cpu().numpy():
             self._frames.append(_compress(labels))
+
+    def _add_seediness(self, track_ids: Sequence[int], seediness: Sequence[float]) -> None:
+        for track_id, value in zip(track_ids, seediness, strict=True):
+            if track_id in self.records:
+                self.records[track_id].seediness += value
 
     def labels(self, frame: int) -> np.ndarray:
         """Label map of a frame, [H, W]: track ids, 0 background, -1 outlier."""
@@ -123,6 +133,9 @@ def _compress(labels: np.ndarray) -> _CompressedLabels:
     return _CompressedLabels(zlib.compress(labels.astype(dtype).tobytes(), 1), dtype)
 
 
+PIXELS, CONFIDENCE = "pixels", "confidence"  # values of INFERENCE.TRACK_SCORE
+
+
 def collect_tracks(
     store: TrackStore,
     *,
@@ -131,6 +144,7 @@ def collect_tracks(
     video_size: tuple[int, int],
     network_size: tuple[int, int],
     max_tracks: int,
+    score: str = PIXELS,
 ) -> VideoTracks:
     """The result of a video at its original size. Tracks without a single mask pixel at that size are left out.
 
@@ -140,6 +154,7 @@ def collect_tracks(
         frame_names: name of each frame.
         video_size, network_size: (height, width) of the video and of the network's input without padding.
         max_tracks: tracks kept, longest-lived first.
+        score: see :func:`track_scores`.
     """
     kept = rank_tracks(store.records, max_tracks)
     segmentations: dict[int, list[str | None]] = {track_id: [None] * len(store) for track_id in kept}
@@ -156,8 +171,30 @@ def collect_tracks(
         width=video_size[1],
         num_frames=len(store),
         frame_names=list(frame_names),
-        tracks=_build_tracks(store.records, segmentations),
+        tracks=_build_tracks(store.records, segmentations, track_scores(store, kept, score)),
     )
+
+
+def track_scores(store: TrackStore, track_ids: Sequence[int], kind: str) -> dict[int, float]:
+    """The score of each track, in [0, 1].
+
+    Args:
+        kind: "pixels": pixels in all frames, relative to the track with most, as published. "confidence": how seedy its
+            pixels are on average, lowered for tracks that live short and, a little, for small ones: comparable between
+            videos, which the average precision needs. The exponents were chosen on composites of training videos.
+    """
+    records = {track_id: store.records[track_id] for track_id in track_ids}
+    if kind == PIXELS:
+        largest = max((record.num_pixels for record in records.values()), default=1)
+        return {track_id: record.num_pixels / largest for track_id, record in records.items()}
+    num_frames, area = len(store), store.size[0] * store.size[1] if store.size else 1
+    return {track_id: _confidence(record, num_frames, area) for track_id, record in records.items()}
+
+
+def _confidence(record: TrackRecord, num_frames: int, area: int) -> float:
+    seediness = record.seediness / max(record.num_pixels, 1)
+    life, share = (record.lifetime + 1) / num_frames, record.num_pixels / (num_frames * area)
+    return float(min(1.0, max(0.0, seediness) * life ** (1 / 3) * share ** (1 / 12)))
 
 
 def rank_tracks(records: Mapping[int, TrackRecord], max_tracks: int) -> list[int]:
@@ -165,11 +202,12 @@ def rank_tracks(records: Mapping[int, TrackRecord], max_tracks: int) -> list[int
     return sorted(records, key=lambda track_id: (-records[track_id].lifetime, track_id))[:max_tracks]
 
 
-def _build_tracks(records: Mapping[int, TrackRecord], segmentations: Mapping[int, list[str | None]]) -> list[Track]:
-    """Tracks in the order of ``segmentations``, numbered from 1; scores are relative to the track with most pixels."""
-    largest = max((records[track_id].num_pixels for track_id in segmentations), default=1)
+def _build_tracks(
+    records: Mapping[int, TrackRecord], segmentations: Mapping[int, list[str | None]], scores: Mapping[int, float]
+) -> list[Track]:
+    """Tracks in the order of ``segmentations``, numbered from 1."""
     visible = {track_id: masks for track_id, masks in segmentations.items() if any(masks)}
     return [
-        Track(number, records[track_id].category, records[track_id].num_pixels / largest, masks)
+        Track(number, records[track_id].category, scores[track_id], masks)
         for number, (track_id, masks) in enumerate(visible.items(), start=1)
     ]

@@ -13,7 +13,7 @@ from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, pa
 from stemseg.datasets import find_dataset
 from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.inference.online_engine import InferenceEngine, build_engine
-from stemseg.inference.tracks import collect_tracks
+from stemseg.inference.tracks import PIXELS, collect_tracks
 from stemseg.inference.video_stream import VideoStream
 from stemseg.modeling.network import Network
 from stemseg.structures.tracks import VideoTracks
@@ -30,6 +30,7 @@ class VideoSegmenter:
         frames_per_batch: frames given to the engine at once.
         num_workers: threads that read and prepare frames ahead.
         stopwatch: takes the seconds of the stages "reading" and "masks", beside the engine's.
+        score: what a track's score says, see :func:`stemseg.inference.tracks.track_scores`.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class VideoSegmenter:
         frames_per_batch: int,
         num_workers: int,
         stopwatch: Stopwatch,
+        score: str = PIXELS,
     ) -> None:
         self.stopwatch = stopwatch
         self._new_engine = new_engine
@@ -48,6 +50,7 @@ class VideoSegmenter:
         self._max_tracks = max_tracks
         self._frames_per_batch = frames_per_batch
         self._num_workers = num_workers
+        self._score = score
 
     def segment(self, source: FrameSource, progress: Callable[[int], object] | None = None) -> VideoTracks:
         """Segment and track every object of one video.
@@ -75,6 +78,7 @@ class VideoSegmenter:
                 video_size=video_size,
                 network_size=self._preprocessor.output_size(*video_size),
                 max_tracks=self._max_tracks,
+                score=self._score,
             )
 
     def open_stream(self) -> VideoStream:
@@ -131,6 +135,7 @@ def build_segmenter(
         frames_per_batch=cfg.INFERENCE.FRAMES_PER_BATCH,
         num_workers=num_workers,
         stopwatch=stopwatch,
+        score=cfg.INFERENCE.TRACK_SCORE,
     )
 
 

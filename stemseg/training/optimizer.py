@@ -20,13 +20,15 @@ Factor = Callable[[int], float]
 
 
 def build_optimizer(cfg: Config, module: nn.Module) -> Optimizer:
-    """SGD or Adam over every parameter of ``module`` that is not frozen, in one group with weight decay on all.
+    """SGD or Adam over every parameter of ``module`` that is not frozen, with weight decay on all.
+
+    In one group, or with a ``BACKBONE_LR_FACTOR`` other than 1 in two: the backbone's body, and everything else.
 
     Raises:
         ConfigError: where every parameter is frozen.
     """
     training = cfg.TRAINING
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    parameters = _parameter_groups(module, training.INITIAL_LR, training.BACKBONE_LR_FACTOR)
     if not parameters:
         raise ConfigError("every parameter of the network is frozen; lower 'MODEL.BACKBONE.FREEZE_AT_STAGE'")
     if training.OPTIMIZER == "Adam":
@@ -38,6 +40,17 @@ def build_optimizer(cfg: Config, module: nn.Module) -> Optimizer:
         nesterov=training.NESTEROV,
         weight_decay=training.WEIGHT_DECAY,
     )
+
+
+def _parameter_groups(module: nn.Module, rate: float, backbone_factor: float) -> list[dict[str, Any]]:
+    """What is trained, in groups of one learning rate; none where everything is frozen."""
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    if backbone_factor == 1:
+        return [{"params": [p for _, p in named]}] if named else []
+    body = [p for name, p in named if "backbone.body." in name]
+    rest = [p for name, p in named if "backbone.body." not in name]
+    groups = ({"params": rest}, {"params": body, "lr": rate * backbone_factor})
+    return [group for group in groups if group["params"]]
 
 
 def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:

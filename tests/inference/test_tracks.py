@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from stemseg.inference.chaining import ChainedClip
-from stemseg.inference.tracks import TrackStore, collect_tracks
+from stemseg.inference.tracks import TrackStore, collect_tracks, track_scores
 
 
 def _store() -> TrackStore:
@@ -44,10 +45,10 @@ def test_scores_are_relative_to_the_largest_of_the_kept_tracks() -> None:
     """The longest-lived tracks are kept; the largest of all lives for one frame, and is not among them."""
     labels = torch.tensor([[[1, 3, 2, 2]], [[1, 0, 2, 2]], [[1, 1, 0, 0]]], dtype=torch.int32)
     labels[0, 0, 1] = 3
-    store = TrackStore(label_stride=1)
+    store = TrackStore(label_stride=4)
     store.add(ChainedClip(range(3), torch.cat([labels, torch.zeros(3, 3, 4, dtype=torch.int32)], dim=1), [1, 2, 3]))
     store.records[3].num_pixels = 50
-    sizes = {"video_size": (16, 16), "network_size": (16, 16), "label_stride": 4}
+    sizes = {"video_size": (16, 16), "network_size": (16, 16)}
     names = [str(t) for t in range(3)]
 
     def scores(max_tracks: int) -> list[float]:
@@ -64,3 +65,18 @@ def test_memory_is_the_compressed_maps() -> None:
     labels[:, 20:60, 30:90] = 1
     store.add(ChainedClip(range(50), labels, [3]))
     assert store.num_bytes < 50 * 120 * 160 / 10  # a tenth of a byte per pixel
+
+
+def test_scores_by_confidence_prefer_seedy_lasting_and_large_tracks() -> None:
+    labels = torch.zeros(4, 6, 8, dtype=torch.int32)
+    labels[:, :2, :4], labels[:, 3:, :2] = 1, 2  # 8 and 6 pixels in every frame ...
+    labels[:2, 3:, 5:7] = 3  # ... and 6 in half of the frames
+    seediness = torch.tensor([0.9 * 32, 0.3 * 24, 0.9 * 12])
+    store = TrackStore(label_stride=1)
+    store.add(ChainedClip(range(4), labels, [1, 2, 3]), seediness=seediness)
+    scores = track_scores(store, [1, 2, 3], "confidence")
+    assert scores[1] > scores[3] > scores[2] > 0
+    assert max(scores.values()) <= 1
+    assert scores[1] == pytest.approx(0.9 * (32 / 192) ** (1 / 12), rel=1e-5)
+    assert track_scores(store, [1, 2, 3], "pixels") == {1: 1.0, 2: 24 / 32, 3: 12 / 32}
+    assert track_scores(TrackStore(label_stride=1), [], "confidence") == {}
