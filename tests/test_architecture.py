@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "evaluation": {"utils", "structures", "datasets"},
     "inference": {"utils", "structures", "datasets", "data", "modeling", "evaluation", "config"},
     "training": {"utils", "structures", "datasets", "data", "modeling", "evaluation", "inference", "config"},
+    "api": {"utils", "structures", "modeling", "inference", "config"},
 }
 
 
