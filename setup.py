@@ -20,7 +20,20 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["stemseg", "stemseg.*"]), "stemseg.configs"],
     package_dir={"stemseg.configs": "configs"},
-    package_data={"stemseg": ["pretrained/*"], "stemseg.configs": ["*.yaml"], "stemseg.data": ["category_maps/*.yaml"]},
+    package_data={
+        "stemseg": ["py.typed", "pretrained/*"],
+        "stemseg.configs": ["*.yaml"],
+        "stemseg.data": ["category_maps/*.yaml"],
+    },
+    entry_points={
+        "console_scripts": [
+            "stemseg-train = stemseg.training.main:main",
+            "stemseg-infer = stemseg.inference.main:main",
+            "stemseg-evaluate = stemseg.evaluation.main:main",
+            "stemseg-prepare = stemseg.data.prepare.main:main",
+            "stemseg-convert-backbone = stemseg.modeling.backbone.convert_main:main",
+        ]
+    },
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

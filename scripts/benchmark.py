@@ -28,13 +28,13 @@ from scripts.benchmarks.inference import benchmark_inference
 from scripts.benchmarks.loading import benchmark_loading
 from scripts.generate_videos import parse_size
 from stemseg.evaluation.report import MetricTable
-from stemseg.utils.errors import StemsegError
+from stemseg.utils.arguments import CommandParser, run_command
 from stemseg.utils.files import write_text
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; ``arguments`` None takes the process's own."""
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all of them unless named")
     add("--device", default="cpu", help="cpu, cuda or mps; loading is always measured on the CPU")
@@ -48,7 +48,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--threads", type=int, default=0, help="inference: threads of torch; 0 leaves the choice to torch")
     add("--map_size", type=parse_size, default=(120, 216), metavar="HxW", help="loss, clustering: size of the maps")
     add("--instances", type=int, nargs="+", default=[1, 5, 20], metavar="I", help="loss: numbers of instances")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(arguments)
     unknown = [part for part in args.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {', '.join(unknown)}; there are {', '.join(PARTS)}")
@@ -96,20 +96,22 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[MetricTable]]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what the command line asks for."""
-    args = parse_arguments(argv)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = parse_arguments(arguments)
+    return run_command(lambda: measure(args))
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Print the tables that the options ask for, and write them to ``--json``."""
     figures: dict[str, dict[str, object]] = {}
-    try:
-        for part in args.parts or PARTS:
-            tables = PARTS[part](args)
-            print(*tables, sep="\n\n", end="\n\n", flush=True)
-            figures[part] = {table.title: table.to_dict() for table in tables}
-    except StemsegError as error:
-        raise SystemExit(f"error: {error}") from None
+    for part in args.parts or PARTS:
+        tables = PARTS[part](args)
+        print(*tables, sep="\n\n", end="\n\n", flush=True)
+        figures[part] = {table.title: table.to_dict() for table in tables}
     if args.json:
         write_text(args.json, json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs wit
 
 from stemseg.data.synthetic.dataset import SPLITS, generate_dataset, write_preview
 from stemseg.data.synthetic.scenes import SHAPES, SceneOptions
-from stemseg.utils.errors import StemsegError
+from stemseg.utils.arguments import CommandParser, run_command
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; ``arguments`` None takes the process's own."""
     formatter = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=formatter)
+    parser = CommandParser(description=__doc__.splitlines()[0], formatter_class=formatter)
     parser.add_argument("--output", "-o", type=Path, required=True, help="folder to write to")
     parser.add_argument("--num_train", type=int, default=48, help="videos to train on")
     parser.add_argument("--num_val", type=int, default=8, help="held-out videos, of other objects")
@@ -44,7 +44,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     parser.add_argument("--preview", action="store_true", help="also write OUT/<split>.png: frames beside their masks")
-    return parser.parse_args(argv)
+    return parser.parse_args(arguments)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -56,9 +56,14 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Generate the dataset that the command line asks for."""
-    args = parse_arguments(argv)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = parse_arguments(arguments)
+    return run_command(lambda: generate(args))
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Write the dataset that the options describe."""
     classes = tuple(args.classes)
     options = SceneOptions(
         *args.size,
@@ -69,16 +74,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         hue_turn=tuple(args.hue_turn),
         distinct_classes=args.distinct_classes,
     )
-    try:
-        num_videos = (args.num_train, args.num_val)
-        generate_dataset(args.output, num_videos, options, seed=args.seed, workers=args.workers)
-        for split, count in zip(SPLITS, num_videos, strict=True):
-            if args.preview and count:
-                write_preview(args.output / f"{split}.json", args.output / split, args.output / f"{split}.png")
-    except StemsegError as error:
-        raise SystemExit(f"error: {error}") from None
+    num_videos = (args.num_train, args.num_val)
+    generate_dataset(args.output, num_videos, options, seed=args.seed, workers=args.workers)
+    for split, count in zip(SPLITS, num_videos, strict=True):
+        if args.preview and count:
+            write_preview(args.output / f"{split}.json", args.output / split, args.output / f"{split}.png")
     print(f"wrote {args.num_train} training and {args.num_val} held-out videos to {args.output}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

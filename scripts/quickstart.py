@@ -15,28 +15,33 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from environment import ROOT, enter_environment
 
+sys.path.insert(0, str(ROOT))  # a clone runs without being installed
+
+from stemseg.utils.arguments import CommandParser  # which needs no package that is not there yet
+
 MODEL_NAME = "quickstart"
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; ``arguments`` None takes the process's own."""
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "workspace" / "quickstart", help="folder to write to")
     parser.add_argument("--cfg", default="quickstart.yaml", help="configuration to train")
     parser.add_argument("--num_train", type=int, default=320, help="videos to train on")
     parser.add_argument("--num_val", type=int, default=12, help="held-out videos")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="configuration overrides")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    """Run the five steps, each only where its result is not there yet."""
-    args = parse_arguments()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the steps, each only where its result is not there yet; returns the exit code."""
+    args = parse_arguments(arguments)
     enter_environment()
     start = time.perf_counter()
     output = args.output.resolve()
@@ -68,6 +73,7 @@ def main() -> None:
          "--output", str(output / "evaluation"), "--worst", "4")  # fmt: skip
     print(f"\nDone in {time.perf_counter() - start:.0f} s. Look at:")
     print(f"  {videos / 'train.png'}  what was trained on\n  {results}  overlays and videos\n  {output / 'evaluation'}")
+    return 0
 
 
 def quickstart_environment(output: Path) -> dict[str, str]:
@@ -81,4 +87,4 @@ def quickstart_environment(output: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,16 +25,16 @@ from stemseg.config import load_config
 from stemseg.data.dataset import build_training_dataset, training_category_names
 from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor
 from stemseg.structures.clip import Clip, ClipTargets
+from stemseg.utils.arguments import CommandParser, run_command
 from stemseg.utils.drawing import VideoWriter, draw_instances, draw_text, tile, write_image
-from stemseg.utils.errors import StemsegError
 
 _STRIPE = 6  # pixels: width of the stripes of an ignore region
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; ``arguments`` None takes the process's own."""
     formatter = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=formatter)
+    parser = CommandParser(description=__doc__.splitlines()[0], formatter_class=formatter)
     parser.add_argument("--cfg", required=True, help="a name in configs/, or a file")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
     parser.add_argument("--output", "-o", type=Path, required=True, help="folder to write to")
@@ -42,17 +42,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--start", type=int, default=0, help="first sample of the run to show")
     parser.add_argument("--width", type=int, default=480, help="pixels of a frame in sheet and video")
     parser.add_argument("--fps", type=float, default=4.0, help="frames a second of the video")
-    return parser.parse_args(argv)
+    return parser.parse_args(arguments)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Draw the clips that the command line asks for."""
-    args = parse_arguments(argv)
-    try:
-        visualize(args)
-    except StemsegError as error:
-        raise SystemExit(f"error: {error}") from None
-    print(f"wrote contact sheets and clips.mp4 to {args.output}")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = parse_arguments(arguments)
+    return run_command(lambda: visualize(args))
 
 
 def visualize(args: argparse.Namespace) -> None:
@@ -68,6 +64,7 @@ def visualize(args: argparse.Namespace) -> None:
             write_image(args.output / f"clip_{index:06d}.png", with_title(tile(frames, columns), clip.name))
             for frame in frames:
                 video.write(letterbox(frame, args.width, args.width * 3 // 4))
+    print(f"wrote contact sheets and clips.mp4 to {args.output}")
 
 
 def draw_clip(clip: Clip, names: Mapping[int, str], preprocessor: ImagePreprocessor) -> list[np.ndarray]:
@@ -116,4 +113,4 @@ def with_title(sheet: np.ndarray, title: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

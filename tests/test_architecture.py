@@ -63,7 +63,7 @@ def test_there_are_no_circles_and_nothing_imports_a_main():
 
 def test_the_main_scripts_start_without_the_slow_libraries():
     code = (
-        "import sys; import stemseg.training.run, stemseg.inference.main; "
+        "import sys; import stemseg.training.run, stemseg.inference.run; "
         "print([m for m in ('torchvision', 'imgaug', 'matplotlib') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -5,7 +5,6 @@ Everything in it comes from our own description of the method and from the synth
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +14,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone runs wit
 from PIL import Image
 
 from scripts.figure.layout import draw_framework
+from stemseg.utils.arguments import CommandParser, run_command
 from stemseg.utils.files import write_file
 
 _DEFAULT_OUTPUT = Path(__file__).resolve().parents[2] / "framework.png"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", "-o", type=Path, default=_DEFAULT_OUTPUT, help="PNG file to write")
-    args = parser.parse_args(argv)
-    write_picture(draw_framework().finish(), args.output)
-    print(f"wrote {args.output}")
+    args = parser.parse_args(arguments)
+    return run_command(lambda: draw(args.output))
+
+
+def draw(output: Path) -> None:
+    """Draw the figure."""
+    write_picture(draw_framework().finish(), output)
+    print(f"wrote {output}")
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:
@@ -36,4 +41,4 @@ def write_picture(picture: Image.Image, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

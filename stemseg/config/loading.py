@@ -158,4 +158,4 @@ def _suggest(key: str, defaults: Mapping[str, Any], prefix: str) -> str:
     close = difflib.get_close_matches(key.upper()[:100], list(defaults), n=1)
     place = f"section '{prefix}'" if prefix else "the top level"
     hint = f" Did you mean '{join_path(prefix, close[0])}'?" if close else f" Keys of {place}: {', '.join(defaults)}."
-    return hint + " configs/defaults.yaml documents every key."
+    return f"{hint} {CONFIG_DIR / 'defaults.yaml'} documents every key."

@@ -122,7 +122,7 @@ def _find_image_dir(entry: DatasetEntry, split: str, first_image: str) -> Path:
     tried = ", ".join(str(candidate / first_image) for candidate in candidates)
     raise DataError(
         f"{entry.variable} is '{base}', but the first image of the annotations is not there. Looked for: {tried}. "
-        "Let the variable name the folder described in README.md, or extract the images"
+        "Let the variable name the folder that stemseg-prepare tells in the end, or extract the images"
     )
 
 

@@ -24,7 +24,6 @@ from stemseg.utils.text import shorten_list
 
 _SHOWN_NAMES = 20
 OWN_VIDEO_FORMATS = ("davis", "youtube_vis")
-EXPORTS = ("coco",)  # for annotation tools, beside the formats that evaluators read
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def data_section(dataset: str | None, cfg: Config) -> str:
 
 
 def build_exporters(exports: Sequence[str], videos: InputVideos, output_dir: Path) -> list[ResultWriter]:
-    """A writer for each format of :data:`EXPORTS` that is asked for."""
+    """A writer for each format of :data:`stemseg.inference.writers.EXPORTS` that is asked for."""
     sources = {source.sequence_id: source for source in videos.sources}
     makers = {
         "coco": lambda: CocoWriter(output_dir, videos.category_names, lambda i, name: sources[i].file_name(name)),

@@ -11,7 +11,7 @@ import numpy as np
 
 from stemseg.inference.frame_sources import FrameSource
 from stemseg.structures.rle import decode_rle
-from stemseg.structures.tracks import Track, VideoTracks
+from stemseg.structures.tracks import MIN_SCORE, Track, VideoTracks
 from stemseg.utils.captions import CaptionPlacer
 from stemseg.utils.drawing import (
     VideoWriter,
@@ -26,7 +26,6 @@ from stemseg.utils.drawing import (
 from stemseg.utils.files import file_name, write_text
 
 DEFAULT_FRAME_RATE = 10.0
-MIN_SCORE = 0.05  # by default, tracks of less are not drawn: mostly slivers along an object's rim
 _MIN_SIDE = 360  # pixels: smaller frames are enlarged, so that captions can be read
 _VIDEO_SIDE = 1280  # pixels: larger pictures are shrunk in the video
 _SHEET_FRAMES, _SHEET_COLUMNS, _SHEET_WIDTH = 12, 3, 480

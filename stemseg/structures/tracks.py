@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+MIN_SCORE = 0.05  # by default, tracks of less are not drawn: mostly slivers along an object's rim
+
 
 @dataclass(frozen=True)
 class Track:

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stemseg.config import Config
+from stemseg.config import CONFIG_DIR, Config
 from stemseg.utils.arguments import CommandParser, count
 from stemseg.utils.errors import ConfigError
 
 _DESCRIPTION = """Train a network. A run that was interrupted, in whatever way, goes on with the same command.
-Several processes: torchrun --nproc_per_node K stemseg/training/main.py ..."""
+Several processes: torchrun --nproc_per_node K -m stemseg.training.main ..."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,7 +65,7 @@ def config_source(options: argparse.Namespace) -> str | Path:
         return options.cfg
     if options.restore_session is not None:
         return options.restore_session.parent / "config.yaml"
-    raise ConfigError("no configuration given; add for example --cfg davis_1 (configs/ holds the others)")
+    raise ConfigError(f"no configuration given; add for example --cfg davis_1 ({CONFIG_DIR} holds the others)")
 
 
 def run_name(options: argparse.Namespace) -> str:

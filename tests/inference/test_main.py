@@ -13,13 +13,15 @@ import torch
 from PIL import Image
 
 from stemseg.config import load_config
-from stemseg.inference import arguments as arguments_module
 from stemseg.inference import main as inference_main
+from stemseg.inference import run
 from stemseg.inference import runner as job_module
-from stemseg.inference.arguments import load_run_config, output_directory, parse_arguments
+from stemseg.inference import settings as settings_module
+from stemseg.inference.arguments import parse_arguments
 from stemseg.inference.frame_sources import FrameSource, open_path
 from stemseg.inference.inputs import build_track_filters, configured_names, open_inputs
 from stemseg.inference.runner import share_of
+from stemseg.inference.settings import load_run_config, output_directory
 from stemseg.inference.video_segmenter import VideoSegmenter, segment_video
 from stemseg.modeling import weights as weights_module
 from stemseg.modeling.backbone.norms import FrozenBatchNorm
@@ -182,7 +184,7 @@ def test_a_model_that_ships_with_the_package_is_segmented_with_by_its_name(
 ) -> None:
     """It brings its configuration and its class names; results go below the current folder."""
     shipped = workspace / "pretrained"
-    for module in (weights_module, arguments_module):
+    for module in (weights_module, settings_module):
         monkeypatch.setattr(module, "PRETRAINED_DIR", shipped)
     monkeypatch.chdir(workspace)
     cfg = load_config(workspace / "model" / "config.yaml")
@@ -244,7 +246,7 @@ def test_processes_share_the_sequences(workspace: Path, monkeypatch: pytest.Monk
     (output / "results.json").unlink()
     for rank in (1, 0):
         process = ProcessInfo(rank, 2, rank)
-        monkeypatch.setattr(inference_main.distributed, "initialize", lambda device, process=process: process)
+        monkeypatch.setattr(run.distributed, "initialize", lambda device, process=process: process)
         assert _run(workspace, "--dataset", "custom", "-o", str(output)) == 0
         assert (output / "results.json").exists() == (rank == 0)
     assert _results(output) == _results(workspace / "alone")
@@ -338,7 +340,7 @@ def test_an_overlap_of_a_whole_clip_is_refused(workspace: Path, capsys: pytest.C
 def test_too_many_tracks_for_a_palette_are_refused_before_the_work(workspace: Path) -> None:
     options = parse_arguments([str(workspace / "model" / "000001.pth"), "--input", "x", "--max_tracks", "300"])
     with pytest.raises(ConfigError, match="--max_tracks 255"):
-        inference_main.build_writers(load_run_config(options), None, workspace)
+        run.build_writers(load_run_config(options), None, workspace)
 
 
 def test_results_are_measured_against_annotations(workspace: Path, capfd: pytest.CaptureFixture) -> None:

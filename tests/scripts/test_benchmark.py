@@ -46,9 +46,10 @@ def test_the_plain_clustering_labels_alike():
 def test_command_line(tmp_path, capsys):
     output = tmp_path / "figures.json"
     tiny = ["INPUT.NUM_FRAMES=2", "DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1"]
-    benchmark.main(["inference", "loss", "clustering", "--cfg", "quickstart", "--set", *tiny, "--size", "32x64",
+    command = ["inference", "loss", "clustering", "--cfg", "quickstart", "--set", *tiny, "--size", "32x64",
                     "--lengths", "3", "--map_size", "8x12", "--instances", "1", "2", "--repeats", "1",
-                    "--threads", "1", "--json", str(output)])  # fmt: skip
+                    "--threads", "1", "--json", str(output)]  # fmt: skip
+    assert benchmark.main(command) == 0
     figures = json.loads(output.read_text())
     stages = figures["inference"]["stage, per frame"]
     assert all(stages[stage]["3 frames: ms"] > 0 for stage in ("reading", "backbone", "heads", "all"))

@@ -7,7 +7,7 @@ from scripts.figure import main as draw_framework
 
 def test_draws_the_same_picture_twice(tmp_path):
     for name in ("one.png", "two.png"):
-        draw_framework.main(["--output", str(tmp_path / name)])
+        assert draw_framework.main(["--output", str(tmp_path / name)]) == 0
     first = (tmp_path / "one.png").read_bytes()
     assert first == (tmp_path / "two.png").read_bytes()
     assert len(first) < 500_000

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from scripts.experiments.appearance_flow.runs import Budget, Run, check_budget, 
 from scripts.experiments.appearance_flow.variants import VARIANTS, Variant
 from stemseg.data.synthetic.dataset import generate_dataset
 from stemseg.data.synthetic.scenes import SceneOptions
-from stemseg.utils.errors import StemsegError
+from stemseg.utils.arguments import DEFAULT_WORKERS, CommandParser, run_command
 from stemseg.utils.files import write_text
 
 CLASSES = ("disc", "square", "triangle")
@@ -38,9 +37,9 @@ VIDEO_LENGTH = 16
 MAX_OBJECTS = 4  # one or two pairs of look-alikes, and perhaps a single one
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; ``arguments`` None takes the process's own."""
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--output", "-o", type=Path, required=True, help="folder for videos, runs and tables")
     add("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS, metavar="NAME", help=", ".join(VARIANTS))
@@ -60,33 +59,35 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="cpu", help="cpu, cuda or mps")
     add("--jobs", type=int, default=1, help="runs at a time")
     add("--workers", type=int, default=0, help="data-loading processes of each run")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(arguments)
     for extra in args.add:
         if len(extra) < 2 or extra[1] not in VARIANTS or extra[0] in VARIANTS:
             parser.error(f"--add {' '.join(extra)}: expected a new name and one of {', '.join(VARIANTS)}")
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the ablation that the command line describes."""
-    args = parse_arguments(argv)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = parse_arguments(arguments)
+    return run_command(lambda: compare(args))
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Train and measure the variants that the options name, and compare them."""
     torch.set_num_threads(1)  # runs share the cores by being many, and so do their measurements
-    try:
-        budget = Budget(
-            output=args.output.resolve(),
-            videos=args.videos or generate_videos(args),
-            config=args.cfg,
-            iterations=args.iterations,
-            overrides=args.set,
-            device=args.device,
-            workers=args.workers,
-        )
-        # seed by seed, so that there is a whole table, if a wide one, as early as possible
-        runs = [Run(variant, seed, budget) for seed in args.seeds for variant in chosen_variants(args)]
-        check_budget(budget)
-        run_and_report(runs, budget.output, args)
-    except StemsegError as error:
-        raise SystemExit(f"error: {error}") from None
+    budget = Budget(
+        output=args.output.resolve(),
+        videos=args.videos or generate_videos(args),
+        config=args.cfg,
+        iterations=args.iterations,
+        overrides=args.set,
+        device=args.device,
+        workers=args.workers,
+    )
+    # seed by seed, so that there is a whole table, if a wide one, as early as possible
+    runs = [Run(variant, seed, budget) for seed in args.seeds for variant in chosen_variants(args)]
+    check_budget(budget)
+    run_and_report(runs, budget.output, args)
     print(f"\nwrote {args.output / 'ablation.md'} and {args.output / 'ablation.json'}")
 
 
@@ -97,7 +98,7 @@ def generate_videos(args: argparse.Namespace) -> Path:
         options = SceneOptions(
             *FRAME_SIZE, VIDEO_LENGTH, MAX_OBJECTS, CLASSES, hard=True, hue_turn=tuple(args.hue_turn)
         )
-        generate_dataset(folder, (args.num_train, args.num_val), options, workers=min(8, os.cpu_count() or 1))
+        generate_dataset(folder, (args.num_train, args.num_val), options, workers=DEFAULT_WORKERS)
     return folder
 
 
@@ -129,4 +130,4 @@ def run_and_report(runs: Sequence[Run], output: Path, args: argparse.Namespace) 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

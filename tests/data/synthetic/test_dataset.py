@@ -216,7 +216,7 @@ def test_impossible_options_are_named(tmp_path, change, message):
 def test_command_line(tmp_path, capsys):
     arguments = ["--num_train", "1", "--num_val", "1", "--length", "2", "--size", "32x48", "--classes", "star", "disc"]
     look_alikes = ["--hard", "--hue_turn", "20", "30"]
-    generate_videos.main(["--output", str(tmp_path), "--preview", *look_alikes, *arguments])
+    assert generate_videos.main(["--output", str(tmp_path), "--preview", *look_alikes, *arguments]) == 0
     assert load_video_annotations(tmp_path / "val.json").category_labels == {1: "star", 2: "disc"}
     assert cv2.imread(str(tmp_path / "train.png")) is not None
     with pytest.raises(SystemExit):

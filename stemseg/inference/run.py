@@ -1,0 +1,138 @@
+"""A run of inference: everything that its options and configuration describe is built here, and run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from stemseg.config import Config
+from stemseg.inference.inputs import (
+    InputVideos,
+    build_exporters,
+    build_writers,
+    configured_names,
+    data_section,
+    open_dataset,
+    open_inputs,
+)
+from stemseg.inference.live import Camera, camera_number, record_camera
+from stemseg.inference.overlays import OverlayWriter
+from stemseg.inference.result_folder import ResultFolder, hash_file
+from stemseg.inference.run_summary import RunSummary, more_or_fewer
+from stemseg.inference.runner import InferenceRunner, check_measurable, measure_results
+from stemseg.inference.settings import load_run_config, output_directory, run_settings
+from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
+from stemseg.modeling.model_files import ModelInfo, read_model_info
+from stemseg.modeling.network import build_network
+from stemseg.modeling.weights import find_checkpoint, load_model_weights
+from stemseg.structures.frame_range import FrameRange
+from stemseg.utils import distributed
+
+_logger = logging.getLogger("stemseg.inference")
+
+
+def segment(options: argparse.Namespace) -> None:
+    """Segment what the options ask for and write its results."""
+    options.checkpoint = find_checkpoint(options.checkpoint)
+    info = read_model_info(options.checkpoint)
+    cfg = load_run_config(options, info)
+    device = distributed.choose_device(options.device)
+    process = distributed.initialize(device)
+    if options.dataset is None and (number := camera_number(options.input)) is not None:
+        record(options, number, cfg, info, device)
+    if options.dataset is None:
+        videos = open_inputs(options.input, cfg, info.category_names, options.frames)
+    else:
+        videos = open_dataset(options.dataset, options.split, cfg, options.seqs)
+
+    if options.evaluate:
+        check_measurable(videos)
+
+    folder = ResultFolder(output_directory(options))
+    writers = build_writers(cfg, options.dataset, folder.path) + build_exporters(options.export, videos, folder.path)
+    overlays = build_overlays(options, videos, folder.path)
+    if process.is_main:
+        settings = run_settings(options, cfg, videos.origin, hash_file(options.checkpoint))
+        folder.open(settings, overwrite=options.overwrite)
+    distributed.barrier()  # the others must not look before stale results are gone
+
+    job = InferenceRunner(
+        sources=videos.sources,
+        folder=folder,
+        new_segmenter=lambda: load_segmenter(options, cfg, device),
+        writers=writers,
+        overlays=overlays,
+        process=process,
+        num_workers=options.num_cpu_workers,
+    )
+    seconds = job.run()
+    if process.is_main:
+        details = {"model": options.checkpoint.name, "videos": videos.origin, "more or fewer": more_or_fewer(cfg)}
+        details |= {title: text for title, text in info.about.items() if "\n" not in text}
+        summary = RunSummary(
+            folder.path, videos.category_names, min_score=options.min_score, overlays=overlays, details=details
+        )
+        for source in videos.sources:
+            summary.add(source, folder.load(source.sequence_id))
+        summary.write_page()
+        report(summary, seconds, folder.path, cfg)
+    if options.evaluate and process.is_main:
+        measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
+
+
+def record(options: argparse.Namespace, number: int, cfg: Config, info: ModelInfo, device: torch.device) -> None:
+    """Segment a camera; the options then mean its recording, in a folder of its own that holds the tracks already."""
+    name = time.strftime(f"camera{number}_%Y%m%d_%H%M%S")
+    options.output_dir = (options.output_dir or Path("segmented")) / name
+    recording = options.output_dir / f"{name}.webm"
+    with Camera(number) as camera:
+        tracks = record_camera(
+            camera,
+            load_segmenter(options, cfg, device).open_stream(),
+            recording,
+            category_names=info.category_names or configured_names(cfg),
+            frames=options.frames,
+            min_score=options.min_score,
+            max_tracks=cfg.DATA[data_section(None, cfg)].MAX_INFERENCE_TRACKS,
+        )
+    ResultFolder(options.output_dir).save(tracks)
+    options.input, options.frames = [str(recording)], FrameRange()
+
+
+def build_overlays(options: argparse.Namespace, videos: InputVideos, output_dir: Path) -> OverlayWriter | None:
+    """The writer of pictures, where they are asked for."""
+    if not options.save_vis:
+        return None
+    return OverlayWriter(
+        output_dir, videos.category_names, min_score=options.min_score, side_by_side=options.side_by_side
+    )
+
+
+def load_segmenter(options: argparse.Namespace, cfg: Config, device: torch.device) -> VideoSegmenter:
+    """The network of the checkpoint, ready to segment."""
+    network = build_network(cfg)
+    load_model_weights(network, options.checkpoint)
+    return build_segmenter(
+        cfg,
+        network,
+        device=device,
+        section=data_section(options.dataset, cfg),
+        clustering_device=distributed.choose_device(options.clustering_device) if options.clustering_device else None,
+        num_workers=options.num_cpu_workers,
+    )
+
+
+def report(summary: RunSummary, seconds: Mapping[str, float], output_dir: Path, cfg: Config) -> None:
+    """Say where the time went, what was found, how to find more or fewer, and where the results are."""
+    total = sum(seconds.values())
+    for stage, spent in seconds.items():
+        _logger.info("%-10s %8.1f s  %3.0f %%", stage, spent, 100 * spent / max(total, 1e-9))
+    for line in summary.lines():
+        _logger.info(line)
+    _logger.info(more_or_fewer(cfg))
+    _logger.info("results are in %s%s", output_dir, f"; look at {summary.page}" if summary.page.is_file() else "")
