@@ -18,13 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from stemseg.config import Config, load_config
-from stemseg.inference.arguments import config_source
 from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.inference.inputs import InputVideos, build_exporters, build_writers, configured_names
 from stemseg.inference.overlays import MIN_SCORE, FramePainter, OverlayWriter, decode_masks
 from stemseg.inference.own_videos import FrameSelection, MemoryVideo, open_own_videos, rgb_to_bgr
 from stemseg.inference.result_folder import ResultFolder
 from stemseg.inference.run_summary import RunSummary, more_or_fewer
+from stemseg.inference.settings import config_source
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
 from stemseg.inference.video_stream import SeenFrame, VideoStream
 from stemseg.modeling.model_files import read_model_info

@@ -126,13 +126,13 @@ def test_cameras_are_numbers_and_read_until_they_end(tmp_path: Path, monkeypatch
 
 
 def test_the_command_line_segments_a_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stemseg.inference import main
+    from stemseg.inference import main, run
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main, "Camera", lambda number: Opened(frames(10)))
-    monkeypatch.setattr(main, "load_segmenter", lambda *_: segmenter())
+    monkeypatch.setattr(run, "Camera", lambda number: Opened(frames(10)))
+    monkeypatch.setattr(run, "load_segmenter", lambda *_: segmenter())
     (tmp_path / "weights.pth").write_bytes(b"")
-    monkeypatch.setattr(main, "read_model_info", lambda _: main.ModelInfo())
+    monkeypatch.setattr(run, "read_model_info", lambda _: run.ModelInfo())
     monkeypatch.setattr(VideoSegmenter, "segment", lambda *_: pytest.fail("the tracks are there already"))
     command = ["weights.pth", "--input", "0", "--cfg", "youtube_vis", "--save_vis", "--device", "cpu", "-o", "out"]
     assert main.main(command) == 0
