@@ -13,10 +13,10 @@ from stemseg.data.sources import open_videos
 from stemseg.datasets import CUSTOM, find_dataset
 from stemseg.inference.frame_sources import FrameSource, open_sequence
 from stemseg.inference.own_videos import open_own_videos
+from stemseg.inference.result_folder import ResultWriter
 from stemseg.inference.writers.coco import CocoWriter
 from stemseg.inference.writers.davis import MAX_TRACKS, DavisWriter
 from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
-from stemseg.inference.writers.writer import ResultWriter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
 from stemseg.structures.frame_range import FrameRange
 from stemseg.utils.errors import ConfigError, StemsegError

@@ -1,11 +1,14 @@
-"""The output folder of a run: finished sequences, so that an interrupted run goes on, and how they were made."""
+"""The output folder of a run: finished sequences, so that an interrupted run goes on, how they were made, and results.
+
+Results are files in the format of one official evaluator, made from the finished sequences by a :class:`ResultWriter`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,20 @@ from stemseg.utils.text import shorten_list
 
 _SHOWN_DIFFERENCES = 5
 _MADE_FROM_SETTINGS = ("sequences", "results", "overlays")
+
+
+class ResultWriter:
+    """Writes results in the format of one official evaluator.
+
+    Formats with files per sequence override :meth:`write_sequence`, which any process calls for its own sequences;
+    formats with one file per dataset override :meth:`assemble`, which one process calls in the end.
+    """
+
+    def write_sequence(self, tracks: VideoTracks) -> None:
+        """Write what belongs to one sequence alone."""
+
+    def assemble(self, videos: Iterable[VideoTracks]) -> None:
+        """Write what holds all sequences, given one by one."""
 
 
 class ResultFolder:

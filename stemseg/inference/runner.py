@@ -17,9 +17,8 @@ from stemseg.evaluation.report import console_text, write_evaluation
 from stemseg.inference.frame_sources import FrameSource
 from stemseg.inference.inputs import InputVideos
 from stemseg.inference.overlays import OverlayWriter
-from stemseg.inference.result_folder import ResultFolder
+from stemseg.inference.result_folder import ResultFolder, ResultWriter
 from stemseg.inference.video_segmenter import VideoSegmenter
-from stemseg.inference.writers.writer import ResultWriter
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.timing import Stopwatch
 

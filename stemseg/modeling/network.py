@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from stemseg.config import Config
-from stemseg.modeling.backbone.build import Backbone, build_backbone
+from stemseg.modeling.backbone.build import build_backbone
 from stemseg.modeling.backbone.norms import fold_norms
+from stemseg.modeling.backbone.resnet import Backbone
 from stemseg.modeling.clip_stream import ClipStream, SharedClipStream
 from stemseg.modeling.decoders.appearance import AppearanceDecoder, build_appearance_decoder
 from stemseg.modeling.decoders.heads import (

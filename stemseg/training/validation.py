@@ -1,4 +1,8 @@
-"""Training's ``--eval_interval``: segment a held-out split with the network as it is, and measure the tracks."""
+"""Training's ``--eval_interval``: segment a held-out split with the network as it is, and measure the tracks.
+
+A run that never validates has no use for the official measures and inference's engine: they are imported where a
+validator is built.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,21 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from stemseg.config import Config
 from stemseg.data.sources import open_videos
 from stemseg.datasets import find_dataset
-from stemseg.evaluation.ground_truth import unannotated_error
-from stemseg.evaluation.video_tracks import evaluate_mots_tracks, evaluate_video_tracks
-from stemseg.inference.clip_schedule import ClipSchedule
-from stemseg.inference.frame_sources import FrameSource, open_sequence
-from stemseg.inference.video_segmenter import build_segmenter
 from stemseg.modeling.network import Network
 from stemseg.structures.annotations import VideoAnnotations
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
+
+if TYPE_CHECKING:
+    from stemseg.inference.frame_sources import FrameSource
 
 _logger = logging.getLogger(__name__)
 TAG = "validation"
@@ -79,6 +82,11 @@ def build_validator(cfg: Config, process: ProcessInfo, device: torch.device) -> 
         DataError: where the split is missing or has no public annotations.
         ConfigError: where the overlap of inference's clips is impossible; now, not after the first iterations.
     """
+    from stemseg.evaluation.ground_truth import unannotated_error
+    from stemseg.inference.clip_schedule import ClipSchedule
+    from stemseg.inference.frame_sources import open_sequence
+    from stemseg.inference.video_segmenter import build_segmenter
+
     ClipSchedule(cfg.INPUT.NUM_FRAMES, cfg.DATA[find_dataset(cfg.TRAINING.MODE).section].INFERENCE_FRAME_OVERLAP)
     annotations, image_dir = open_videos(cfg.TRAINING.MODE, "val", cfg)
     if not annotations.is_annotated:
@@ -98,6 +106,8 @@ def best_measure(cfg: Config) -> str:
 
 
 def _measure_for(cfg: Config, annotations: VideoAnnotations) -> Measure:
+    from stemseg.evaluation.video_tracks import evaluate_mots_tracks, evaluate_video_tracks
+
     if find_dataset(cfg.TRAINING.MODE).evaluator == "kitti_mots":
         return lambda results: evaluate_mots_tracks(results, annotations).scalars()
     agnostic = cfg.INPUT.NUM_CLASSES == 2

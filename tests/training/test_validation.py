@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stemseg.config import load_config
+from stemseg.inference import video_segmenter
 from stemseg.inference.frame_sources import ImageSequence
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
 from stemseg.structures.rle import encode_rle
@@ -64,7 +65,7 @@ def test_each_mode_has_its_measure(mode, expected, tmp_path, monkeypatch):
     cfg = load_config(None, [f"TRAINING.MODE={mode}", *paths])
     found = VideoTracks("v", 20, 30, 1, ["000000"], [Track(1, 1, 1.0, [counts])])
     segmenters = {"copy": Mock(segment=lambda source: found)}
-    monkeypatch.setattr(validation, "build_segmenter", lambda cfg, network, device: segmenters[network])
+    monkeypatch.setattr(video_segmenter, "build_segmenter", lambda cfg, network, device: segmenters[network])
     figures = build_validator(cfg, ProcessInfo(), None)(Mock(inference_copy=lambda: "copy"), 1)
     assert best_measure(cfg) == f"validation/{expected}"
     assert figures[best_measure(cfg)] == pytest.approx(1.0)

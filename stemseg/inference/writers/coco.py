@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stemseg.inference.writers.writer import ResultWriter
+from stemseg.inference.result_folder import ResultWriter
 from stemseg.structures.rle import decode_rle
 from stemseg.structures.track_summary import label_of
 from stemseg.structures.tracks import Track, VideoTracks

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stemseg.inference.writers.writer import ResultWriter
+from stemseg.inference.result_folder import ResultWriter
 from stemseg.structures.rle import decode_rle
 from stemseg.structures.tracks import VideoTracks, unique_frame_names
 from stemseg.utils.drawing import instance_palette

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from stemseg.inference.writers.writer import ResultWriter
+from stemseg.inference.result_folder import ResultWriter
 from stemseg.structures.rle import coco_rles
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import ConfigError

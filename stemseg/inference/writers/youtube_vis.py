@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stemseg.inference.writers.writer import ResultWriter
+from stemseg.inference.result_folder import ResultWriter
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.files import replacing, write_text
 

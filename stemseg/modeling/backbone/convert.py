@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from stemseg.config import load_config
-from stemseg.modeling.backbone.build import BLOCKS_PER_STAGE, EFFICIENTNET, FPN, Backbone, build_backbone
+from stemseg.modeling.backbone.build import BLOCKS_PER_STAGE, EFFICIENTNET, build_backbone
 from stemseg.modeling.backbone.efficientnet import BLOCKS_PER_STAGE as EFFICIENTNET_BLOCKS
 from stemseg.modeling.backbone.families import Recipe
+from stemseg.modeling.backbone.resnet import FPN, Backbone
 from stemseg.utils.errors import CheckpointError
 from stemseg.utils.text import shorten_list
 

@@ -1,4 +1,4 @@
-"""ResNet of bottleneck blocks of the Caffe2 kind (method.md §2); module names as in published checkpoints."""
+"""ResNet-FPN (method.md §2): bottleneck blocks of the Caffe2 kind; module names as in published checkpoints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stemseg.modeling.backbone.norms import NormFactory
+from stemseg.structures.network_output import FeaturePyramid
 
 
 class Stem(nn.Module):
@@ -137,3 +138,43 @@ class ResNet(Body):
             in_channels = out_channels
         super().__init__(stem, stages, freeze_at)
         self.out_channels = channels
+
+
+class FPN(nn.Module):
+    """Brings the backbone's maps to one number of channels and adds context from coarser maps to finer ones.
+
+    ``fpn_inner{1..4}`` are the 1x1 lateral convolutions, ``fpn_layer{1..4}`` the 3x3 output convolutions.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int) -> None:
+        super().__init__()
+        for i, channels in enumerate(in_channels, start=1):
+            self.add_module(f"fpn_inner{i}", nn.Conv2d(channels, out_channels, 1))
+            self.add_module(f"fpn_layer{i}", nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        for conv in self.children():
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> FeaturePyramid:
+        """Four maps [F, C_i, H/s, W/s], finest first -> [F, C, H/s, W/s]."""
+        top_down = self.fpn_inner4(maps[3])
+        outputs = [self.fpn_layer4(top_down)]
+        for i in (3, 2, 1):
+            lateral = self.get_submodule(f"fpn_inner{i}")(maps[i - 1])
+            # bilinear where most implementations take the nearest pixel: published weights were trained like this
+            top_down = lateral + F.interpolate(top_down, scale_factor=2.0, mode="bilinear", align_corners=False)
+            outputs.append(self.get_submodule(f"fpn_layer{i}")(top_down))
+        return FeaturePyramid(*reversed(outputs))
+
+
+class Backbone(nn.Module):
+    """ResNet or EfficientNet ``body``, and ``fpn``; its state dict is what a pretrained backbone file holds."""
+
+    def __init__(self, body: Body, fpn: FPN) -> None:
+        super().__init__()
+        self.body = body
+        self.fpn = fpn
+
+    def forward(self, images: Tensor) -> FeaturePyramid:
+        """[F, 3, H, W] -> maps [F, C, H/s, W/s]; H and W are multiples of 32."""
+        return self.fpn(self.body(images))
