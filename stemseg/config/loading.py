@@ -52,6 +52,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     return cfg
 
 
+<<<<<<< HEAD
 def _contents(source: str | Path | Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
     """Changes of the defaults, in order: names for messages, and values."""
     if source is None:
@@ -62,6 +63,9 @@ def _contents(source: str | Path | Mapping[str, Any] | None) -> list[tuple[str, 
 
 
 @functools.cache  # half of the time that a configuration takes
+=======
+@functools.cache  # parsing it is most of the work
+>>>>>>> 4ec5e15 (Docstring's length)
 def _read_defaults() -> Mapping[str, Any]:
     return read_yaml(CONFIG_DIR / "defaults.yaml")
 
