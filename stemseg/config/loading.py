@@ -52,7 +52,6 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     return cfg
 
 
-<<<<<<< HEAD
 def _contents(source: str | Path | Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
     """Changes of the defaults, in order: names for messages, and values."""
     if source is None:
@@ -62,10 +61,7 @@ def _contents(source: str | Path | Mapping[str, Any] | None) -> list[tuple[str, 
     return [(str(path), content) for path, content in _with_bases(find_config(source))]
 
 
-@functools.cache  # half of the time that a configuration takes
-=======
 @functools.cache  # parsing it is most of the work
->>>>>>> 4ec5e15 (Docstring's length)
 def _read_defaults() -> Mapping[str, Any]:
     return read_yaml(CONFIG_DIR / "defaults.yaml")
 
