@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stemseg.data.preprocessing import ImagePreprocessor, pad_to_multiple
-from stemseg.inference.mask_resizer import MaskResizer
 from stemseg.inference.online_engine import InferenceEngine
+from stemseg.inference.tracks import MaskResizer
 from stemseg.utils.errors import DataError
 
 
