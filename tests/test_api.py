@@ -169,3 +169,19 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert done.stdout.startswith("[]") and "'load'" in done.stdout
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         _ = stemseg.lode
+
+
+def test_the_notebook_runs_from_top_to_bottom(
+    model: Path, video: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Its first cell names what it works on; the other cells run as they are."""
+    cells = json.loads((ROOT / "docs" / "own_video.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert len(sources) >= 6 and sources[0].startswith('MODEL = "laptop"')
+    monkeypatch.chdir(tmp_path)
+    values = {"MODEL": str(model), "VIDEO": video, "OUT": "out"}
+    assert sources[0].splitlines() == [line for line in sources[0].splitlines() if line.split(" = ")[0] in values]
+    for source in sources[1:]:
+        exec(compile(source, "own_video.ipynb", "exec"), values)
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert "at most 7 frames late" in capsys.readouterr().out

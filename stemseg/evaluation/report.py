@@ -20,12 +20,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from stemseg.utils.drawing import draw_instances, draw_text, tile, write_image
+from stemseg.utils.drawing import draw_instances, draw_text, enlarge, enlarge_mask, tile, write_image
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import IMAGE_SUFFIXES, file_name, write_file, write_text
 
 Cell = float | int
 _HEADER = 26  # pixels above each picture of a worst case for its caption
+_MIN_SIDE = 480  # pixels: smaller pictures are enlarged until they can be read
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,22 @@ def draw_case(case: WorstCase, image: np.ndarray) -> np.ndarray:
             f"sequence '{case.sequence}', image {case.image_path} is {image.shape[0]} x {image.shape[1]} (height x "
             f"width), its masks are {case.truth.shape[0]} x {case.truth.shape[1]}; is --images of another resolution?"
         )
-    left = draw_instances(image, {1: case.truth})
-    right = draw_instances(image, case.results, case.captions)
+    large = enlarge(image, _MIN_SIDE)
+    left = draw_instances(large, {1: enlarge_mask(case.truth, _MIN_SIDE)})
+    results = {i: enlarge_mask(mask, _MIN_SIDE) for i, mask in case.results.items()}
+    right = draw_instances(large, results, {i: _overlap_texts(case, i) for i in results})
     panels = []
     for panel, text in ((left, f"truth: {case.title}"), (right, f"results: {case.measure} {case.score:.3f}")):
         panels.append(cv2.copyMakeBorder(panel, _HEADER, 0, 0, 0, cv2.BORDER_CONSTANT, value=(64, 64, 64)))
         draw_text(panels[-1], text, (6, _HEADER - 9))
     return tile(panels, 2)
+
+
+def _overlap_texts(case: WorstCase, number: int) -> list[str]:
+    """Captions of a result from long to short: its name, and its IoU with the object in this frame."""
+    truth, found = case.truth != 0, case.results[number] != 0
+    iou = (truth & found).sum() / max((truth | found).sum(), 1)
+    return [f"{case.captions.get(number, number)} IoU {iou:.2f}", f"IoU {iou:.2f}"]
 
 
 def find_image(folder: Path, relative: str) -> np.ndarray:

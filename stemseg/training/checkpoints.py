@@ -163,6 +163,7 @@ class TrainingState:
         optimizer, schedule, log: made for it.
         scaler: of the loss in fp16; disabled, and without a state, in other precisions.
         progress: how far the run has come.
+        category_names: name of each category id, for those who use the model.
     """
 
     training_loss: nn.Module
@@ -171,6 +172,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     log: TrainingLogger
     progress: Progress = field(default_factory=Progress)
+    category_names: Mapping[int, str] = field(default_factory=dict)
 
     def capture(self) -> dict[str, Any]:
         """The content of a checkpoint (method.md §7)."""
@@ -182,6 +184,7 @@ class TrainingState:
             "logger": self.log.state_dict(),
             "iterations": self.progress.iterations,
             "glow_iterations": self.progress.glow_iterations,
+            "category_names": dict(self.category_names),
         }
 
     def restore(self, path: Path) -> None:

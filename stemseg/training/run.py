@@ -8,7 +8,7 @@ import logging
 import torch
 
 from stemseg.config import Config, load_config
-from stemseg.data.dataset import build_training_dataset
+from stemseg.data.dataset import build_training_dataset, training_category_names
 from stemseg.data.preprocessing import collate_clips
 from stemseg.modeling.network import build_network
 from stemseg.training.arguments import config_source, launch_on_all_gpus, run_name
@@ -53,6 +53,7 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
         summary_interval=options.summary_interval,
     )
     state = build_state(cfg, training_loss, log, device)
+    state.category_names = {} if cfg.INPUT.NUM_CLASSES == 2 else training_category_names(cfg)
     start = StartFrom(options.restore_session, options.initial_ckpt, resume=not options.no_resume)
     start_run(state, store, start, cfg, is_main=process.is_main)
     if process.is_main:

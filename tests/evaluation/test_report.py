@@ -80,7 +80,12 @@ def test_the_worst_object_of_davis_is_drawn(tmp_path: Path) -> None:
     (path,) = draw_worst_cases([case], tmp_path / "images", tmp_path / "worst")
     assert path.name == "01_one_00002.png"
     picture = cv2.imread(str(path))
-    left, right = picture[-HEIGHT:, :WIDTH], picture[-HEIGHT:, -WIDTH:]
+    factor = 480 / HEIGHT  # enlarged until it can be read
+    width = round(WIDTH * factor)
+    left, right = (
+        cv2.resize(panel, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        for panel in (picture[-480:, :width], picture[-480:, -width:])
+    )
     assert left[6, 24].any() and not left[6, 6].any(), "the missed object is painted, the other is not"
     assert right[6, 6].any() and not right[6, 24].any(), "the results are painted"
     cv2.imwrite(str(tmp_path / "images" / "one" / "00002.png"), np.zeros((9, 9, 3), np.uint8))
