@@ -1,4 +1,4 @@
-"""The ablation measures swaps as such, its table says what was measured, and its one command runs and resumes."""
+"""The ablation measures identity switches, its table says what was measured, its one command runs and resumes."""
 
 import json
 import math
@@ -39,22 +39,22 @@ def figures_of(*tracks, objects=OBJECTS):
 
 
 def test_perfect_tracks():
-    assert figures_of(*OBJECTS) == {"track_iou": 1.0, "mask_iou": 1.0, "kept": 1.0, "swapped": 0.0}
+    assert figures_of(*OBJECTS) == {"track_iou": 1.0, "mask_iou": 1.0, "kept": 1.0, "switched": 0.0}
 
 
-def test_a_swap_leaves_the_masks_and_costs_the_identity():
-    swapped = [[LEFT] * 3 + [RIGHT] * 3, [RIGHT] * 3 + [LEFT] * 3]
-    figures = figures_of(*swapped)
+def test_an_identity_switch_leaves_the_masks_as_they_are():
+    switched = [[LEFT] * 3 + [RIGHT] * 3, [RIGHT] * 3 + [LEFT] * 3]
+    figures = figures_of(*switched)
     assert figures.pop("track_iou") == pytest.approx(1 / 3)  # half of each object's pixels, over one and a half
-    assert figures == {"mask_iou": 1.0, "kept": 0.0, "swapped": 1.0}
+    assert figures == {"mask_iou": 1.0, "kept": 0.0, "switched": 1.0}
 
 
-def test_a_lost_object_is_neither_kept_nor_swapped():
+def test_a_lost_object_is_neither_kept_nor_switched():
     figures = figures_of(OBJECTS[0], [RIGHT] * 2 + [None] * 4)
-    assert (figures["kept"], figures["swapped"]) == (0.5, 0.0)
+    assert (figures["kept"], figures["switched"]) == (0.5, 0.0)
     assert figures["mask_iou"] == pytest.approx((6 + 2) / 12)
     assert figures["track_iou"] == pytest.approx((1 + 2 / 6) / 2)
-    assert figures_of() == {"track_iou": 0.0, "mask_iou": 0.0, "kept": 0.0, "swapped": 0.0}
+    assert figures_of() == {"track_iou": 0.0, "mask_iou": 0.0, "kept": 0.0, "switched": 0.0}
 
 
 def test_an_object_that_leaves_says_nothing_about_identity():
@@ -104,7 +104,7 @@ def test_differences_are_paired_by_seed_and_have_their_standard_error():
     assert [row[0] for row in rows] == ["flow"]  # the last has no seed in common
     cells = dict(zip(head, rows[0], strict=True))
     assert (cells["pairs"], cells["AP"], cells["kept"]) == ("2", "+20.0 ± 10.0", "+0.0 ± 0.0")
-    assert cells["re-identified"] == "-"
+    assert cells["re-id accuracy"] == "-"
 
 
 def test_tables_are_aligned_and_markdown_is_one():
@@ -142,7 +142,7 @@ def test_the_command_runs_resumes_and_refuses_other_settings(tmp_path, capsys):
     assert "mine" in capsys.readouterr().out
     content = json.loads((tmp_path / "ablation.json").read_text())
     assert content["mine"]["runs"]["0"]["bits_per_dimension"] is not None
-    assert content["mine"]["runs"]["0"].keys() >= {"reidentified", "mask_alignment", "flow_alignment"}
+    assert content["mine"]["runs"]["0"].keys() >= {"reid_accuracy", "mask_alignment", "flow_alignment"}
     assert "conditional with MODEL.OFFSET.N_BITS=4" in (tmp_path / "ablation.md").read_text()
 
     log = tmp_path / "runs" / "mine" / "seed_0" / "training.log"
@@ -154,6 +154,12 @@ def test_the_command_runs_resumes_and_refuses_other_settings(tmp_path, capsys):
     assert re.search(r"error: .*were made with .* give another --output", capsys.readouterr().err)
     assert ablation.main([part.replace("N_BITS=4", "N_BITS=3") for part in command]) == 1
     assert re.search(r"error: .*was made with other settings", capsys.readouterr().err)
+
+    figures = tmp_path / "runs" / "mine" / "seed_0" / "figures.json"
+    content = json.loads(figures.read_text())
+    figures.write_text(json.dumps(content | {"swapped": content.pop("switched")}))
+    assert ablation.main(command) == 1
+    assert re.search(r"error: .*another version \(swapped\); remove that file", capsys.readouterr().err)
 
 
 def test_a_variant_needs_a_known_base(capsys):

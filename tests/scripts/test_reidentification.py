@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.experiments.appearance_flow.alignment import separation
-from scripts.experiments.appearance_flow.reidentification import reidentified
+from scripts.experiments.appearance_flow.reidentification import pair_accuracy
 
 
 def _pair(codes) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,26 +21,26 @@ def _pair(codes) -> tuple[torch.Tensor, torch.Tensor]:
     ("codes", "expected"),
     [
         ([[0.0, 1.0], [0.1, 0.9]], 1.0),  # each keeps its own
-        ([[0.0, 1.0], [0.9, 0.1]], 0.0),  # swapped
+        ([[0.0, 1.0], [0.9, 0.1]], 0.0),  # switched
         ([[0.0, 0.0], [0.0, 0.0]], 0.5),  # constant: a guess
         ([[0.0, 1.0], [1.2, 2.2]], 0.5),  # both drift, so that the first looks like what the second was
     ],
 )
-def test_what_counts_as_reidentified(codes, expected):
-    assert reidentified(*_pair(codes)) == pytest.approx(expected)
+def test_accuracy_of_a_pair(codes, expected):
+    assert pair_accuracy(*_pair(codes)) == pytest.approx(expected)
 
 
 def test_the_background_and_the_objects_sizes_do_not_matter():
     embedding, masks = _pair([[0.0, 1.0], [0.1, 0.9]])
     embedding += 100 * (masks.sum(dim=0) == 0)
     masks[0, 0, 1:] = 0
-    assert reidentified(embedding, masks) == pytest.approx(1.0)
+    assert pair_accuracy(embedding, masks) == pytest.approx(1.0)
 
 
 def test_single_pixels_count():
     embedding, masks = _pair([[0.0, 1.0], [0.1, 0.9]])
     embedding[0, 1, 0, :2] = 0.8  # 2 of the first object's 8 pixels look like the second
-    assert reidentified(embedding, masks) == pytest.approx((6 / 8 + 1) / 2)
+    assert pair_accuracy(embedding, masks) == pytest.approx((6 / 8 + 1) / 2)
 
 
 def test_separation_compares_means_with_what_varies_within():

@@ -1,8 +1,8 @@
-"""Does the appearance flow help? One command that trains every variant with the same budget and compares them.
+"""Ablation of the appearance flow: one command trains every variant with the same budget and compares them.
 
     python scripts/experiments/appearance_flow/main.py --output workspace/ablation --device cuda --jobs 8
 
-Generates videos in which look-alikes meet and cross or turn back (only their color tells them apart afterwards),
+Generates videos in which look-alikes meet and cross or turn back (only by their color can identities be kept),
 trains each variant with each seed on them, segments the held-out videos and measures. After each run it prints means
 and spreads over the seeds of all runs in OUT, which also go to OUT/ablation.md and OUT/ablation.json. Interrupted, the
 same command goes on; with more seeds or variants it runs those alone. ``--add`` tries an idea of your own:

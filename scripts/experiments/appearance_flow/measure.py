@@ -1,4 +1,4 @@
-"""Measures of a run: the official AP, and figures that tell a swapped identity from a bad mask."""
+"""Measures of a run: the official AP, and figures that tell identity switches from bad masks."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ class RunFigures:
     Attributes:
         ap, ap50: class-agnostic.
         ap_classes: mean over the classes; NaN for a network without classes.
-        track_iou: spatio-temporal IoU of an object and its track, one to one, mean over objects; a swap halves it.
+        track_iou: spatio-temporal IoU of an object and its track, one to one, mean over objects; an identity switch
+            halves it.
         mask_iou: the same in each frame by itself, so that identity does not matter: what tracking could reach.
         kept: share of the objects that one track follows from a video's first third to its last.
-        swapped: share of the objects that are found in both, by different tracks.
-        reidentified, reidentified_by_appearance: share of pixels that the free dimensions, or the appearance in them,
-            tell from a look-alike's, whatever the masks: see :mod:`reidentification`; NaN without any.
-        mask_alignment, flow_alignment: from -1 to 1, how far the gradients of the two losses to A point to what tells
-            instances apart: see :mod:`alignment`; NaN for a loss that does not train A.
+        switched: identity switches: share of the objects that are found in both, by different tracks.
+        reid_accuracy, reid_accuracy_by_appearance: re-identification accuracy of look-alikes, pixel by pixel, in the
+            free dimensions and in the appearance among them: see :mod:`reidentification`; NaN without any.
+        mask_alignment, flow_alignment: gradient alignment, from -1 to 1: how far the gradients of the two losses to
+            A agree with what separates instances: see :mod:`alignment`; NaN for a loss that does not train A.
         lovasz: the mask loss, mean over the last iterations of the training.
         bits_per_dimension, appearance_between, appearance_within: at the end of training, of the appearance embedding;
             NaN without one. The last two are standard deviations of A between and within instances.
@@ -47,9 +48,9 @@ class RunFigures:
     track_iou: float
     mask_iou: float
     kept: float
-    swapped: float
-    reidentified: float = float("nan")
-    reidentified_by_appearance: float = float("nan")
+    switched: float
+    reid_accuracy: float = float("nan")
+    reid_accuracy_by_appearance: float = float("nan")
     mask_alignment: float = float("nan")
     flow_alignment: float = float("nan")
     lovasz: float = float("nan")
@@ -63,7 +64,7 @@ def measure_results(results: Path, annotations: Path, *, with_classes: bool, **m
     """Compare a run's ``results.json`` with the held-out videos' annotations.
 
     Args:
-        with_classes: whether the network tells classes apart; ``ap_classes`` is NaN where it does not.
+        with_classes: whether the network distinguishes classes; ``ap_classes`` is NaN where it does not.
         more: the other figures, of the training (:func:`read_training_log`) and of the embedding.
     """
     truth = load_ground_truth(annotations)
@@ -81,7 +82,7 @@ def identity_figures(results: Sequence[VideoTracks], truth: GroundTruth) -> dict
         "track_iou": float(np.concatenate([_track_ious(*pair) for pair in pairs]).mean()),
         "mask_iou": float(np.concatenate([_frame_ious(*pair) for pair in pairs]).mean()),
         "kept": float((followed == 1).mean()),
-        "swapped": float((followed == -1).mean()),
+        "switched": float((followed == -1).mean()),
     }
 
 
@@ -118,7 +119,7 @@ def _frame_ious(video: GroundTruthVideo, result: VideoTracks) -> np.ndarray:
 
 
 def _followed(video: GroundTruthVideo, result: VideoTracks) -> np.ndarray:
-    """For each object that is visible in the first and the last third of a video: 1 kept, -1 swapped, 0 lost."""
+    """For each object that is visible in the first and the last third of a video: 1 kept, -1 switched, 0 lost."""
     third = max(1, len(video) // 3)
     parts = (slice(0, third), slice(len(video) - third, None))
     owners = [_owners(_ious(video, result, part)) for part in parts]

@@ -27,16 +27,16 @@ def load_run(config: Path, checkpoint: Path) -> tuple[Config, Network, list[Clip
     return cfg, network.eval(), list(_whole_videos(cfg))
 
 
-def separation_figures(network: Network, clips: Sequence[Clip]) -> dict[str, float]:
-    """Measure a trained network on its held-out videos.
+def reidentification_figures(network: Network, clips: Sequence[Clip]) -> dict[str, float]:
+    """Re-identification accuracy of a trained network on its held-out videos.
 
     For every pair of objects of one class that is visible at both ends of a video: the share of their pixels at the end
     that lie nearer to their own object's mean at the beginning than to the other's. Chance is a half. Masks are those
     of the ground truth, so that this is about identity alone.
 
     Returns:
-        reidentified: mean over the pairs, by the free dimensions of the whole embedding, offsets and appearance.
-        reidentified_by_appearance: the same by the appearance embedding A alone.
+        reid_accuracy: mean over the pairs, by the free dimensions of the whole embedding, offsets and appearance.
+        reid_accuracy_by_appearance: the same by the appearance embedding A alone.
         Each only where the network has what it is about.
     """
     outcomes = list(_outcomes(network, clips))
@@ -45,21 +45,21 @@ def separation_figures(network: Network, clips: Sequence[Clip]) -> dict[str, flo
 
 @torch.no_grad()
 def _outcomes(network: Network, clips: Sequence[Clip]) -> Iterator[dict[str, float]]:
-    """For each pair how well each part of the embedding tells it apart."""
+    """Accuracy of each part of the embedding, pair by pair."""
     num_free = network.free_dim_bandwidths.numel()
     for clip in clips:
         batch = collate_clips([clip])
         output = network(batch.frames)
-        parts = {"reidentified": output.embedding[0, -num_free:]} if num_free else {}
+        parts = {"reid_accuracy": output.embedding[0, -num_free:]} if num_free else {}
         if output.appearance is not None:
-            parts["reidentified_by_appearance"] = output.appearance[0]
+            parts["reid_accuracy_by_appearance"] = output.appearance[0]
         masks = downscale_targets(batch.targets[0]).masks[:, [0, -1]]  # [I, 2, h, w]
         for pair in _pairs(masks, clip.targets.category_ids):
-            yield {name: reidentified(part[:, [0, -1]], masks[pair]) for name, part in parts.items()}
+            yield {name: pair_accuracy(part[:, [0, -1]], masks[pair]) for name, part in parts.items()}
 
 
-def reidentified(embedding: Tensor, masks: Tensor) -> float:
-    """Share of two objects' pixels in the second frame that are nearer to their own mean in the first.
+def pair_accuracy(embedding: Tensor, masks: Tensor) -> float:
+    """Accuracy on one pair: share of their pixels in the second frame that are nearer to their own mean in the first.
 
     Args:
         embedding: [E, 2, h, w], of the first and the second frame.

@@ -26,9 +26,9 @@ COLUMNS = (
     Column("track IoU", "track_iou"),
     Column("mask IoU", "mask_iou"),
     Column("kept", "kept"),
-    Column("swapped", "swapped"),
-    Column("re-identified", "reidentified"),
-    Column("by A", "reidentified_by_appearance"),
+    Column("switched", "switched"),
+    Column("re-id accuracy", "reid_accuracy"),
+    Column("by A", "reid_accuracy_by_appearance"),
     Column("mask alignment", "mask_alignment", 1, 3),
     Column("flow alignment", "flow_alignment", 1, 3),
     Column("mask loss", "lovasz", 1, 3),
@@ -37,7 +37,9 @@ COLUMNS = (
     Column("A within", "appearance_within", 1, 3),
 )
 
-COMPARED = tuple(column for column in COLUMNS if column.figure in ("ap", "track_iou", "kept", "reidentified", "lovasz"))
+COMPARED = tuple(
+    column for column in COLUMNS if column.figure in ("ap", "track_iou", "kept", "reid_accuracy", "lovasz")
+)
 
 Results = Mapping[str, Mapping[int, RunFigures]]  # of each variant and seed
 

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from scripts.experiments.appearance_flow.alignment import alignment_figures
 from scripts.experiments.appearance_flow.measure import RunFigures, measure_results, read_training_log
-from scripts.experiments.appearance_flow.reidentification import load_run, separation_figures
+from scripts.experiments.appearance_flow.reidentification import load_run, reidentification_figures
 from scripts.experiments.appearance_flow.variants import VARIANTS, Variant, schedule_overrides
 from stemseg.config import load_config
 from stemseg.training.checkpoints import CONFIG_NAME, CheckpointStore
@@ -90,7 +90,7 @@ class Run:
             self.budget.videos / "val.json",
             with_classes=cfg.INPUT.NUM_CLASSES > 2,
             training_seconds=seconds,
-            **separation_figures(network, clips),
+            **reidentification_figures(network, clips),
             **alignment_figures(cfg, network, clips),
             **read_training_log((self.directory / "training.log").read_text(encoding="utf-8")),
         )
@@ -169,8 +169,18 @@ def finished_results(output: Path) -> dict[str, dict[int, RunFigures]]:
 
 
 def read_figures(path: Path) -> RunFigures:
-    """The figures of a run that is done."""
+    """The figures of a run that is done.
+
+    Raises:
+        ConfigError: where an earlier version of this experiment wrote them.
+    """
     content = json.loads(path.read_text(encoding="utf-8"))
+    unknown = sorted(set(content) - {field.name for field in fields(RunFigures)})
+    if unknown:
+        raise ConfigError(
+            f"{path} holds figures of another version ({', '.join(unknown)}); remove that file and run the command "
+            "again: it measures anew, and trains nothing"
+        )
     return RunFigures(**{name: math.nan if value is None else value for name, value in content.items()})
 
 
