@@ -170,7 +170,7 @@ def load_state(module: nn.Module, state: Any, *, where: str | Path, next_step: s
         next_step: what a user can do where the file does not fit.
 
     Raises:
-        CheckpointError: where it is no state dict, or keys and shapes differ from the module's.
+        CheckpointError: where it is no state dict, keys and shapes differ from the module's, or a number is not finite.
     """
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{where} holds no state dict (names and tensors), found a {type(state).__name__}")
@@ -188,4 +188,25 @@ def load_state(module: nn.Module, state: Any, *, where: str | Path, next_step: s
     found = "; ".join(f"{len(keys)} {kind}: {shorten_list(keys)}" for kind, keys in problems.items() if keys)
     if found:
         raise CheckpointError(f"{where} does not fit the network: {found}. Next: {next_step}")
+    refuse_non_finite(state, where)
     module.load_state_dict(state, strict=True)
+
+
+def refuse_non_finite(state: Mapping[str, Tensor], where: str | Path) -> None:
+    """Raise where a tensor holds NaN or infinity: with such weights a network finds nothing, without a word.
+
+    Raises:
+        CheckpointError: naming ``where`` and the tensors.
+    """
+    found = non_finite_names(state)
+    if found:
+        raise CheckpointError(
+            f"{where} is damaged: {len(found)} tensors hold values that are not finite: {shorten_list(found)}. Take an "
+            "earlier checkpoint, or download or copy the file again"
+        )
+
+
+def non_finite_names(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold NaN or infinity."""
+    finite = {name: tensor.isfinite().all() for name, tensor in state.items() if tensor.is_floating_point()}
+    return [name for name, is_finite in finite.items() if not is_finite]

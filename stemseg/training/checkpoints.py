@@ -28,12 +28,15 @@ from stemseg.modeling.weights import (
     load_state,
     load_weights_file,
     models_dir,
+    non_finite_names,
+    refuse_non_finite,
     save_weights_file,
 )
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.optimizer import LearningRateSchedule
-from stemseg.utils.errors import CheckpointError
+from stemseg.utils.errors import CheckpointError, TrainingError
 from stemseg.utils.files import make_folder, write_text
+from stemseg.utils.text import shorten_list
 
 _logger = logging.getLogger(__name__)
 CONFIG_NAME = "config.yaml"
@@ -175,9 +178,21 @@ class TrainingState:
     category_names: Mapping[int, str] = field(default_factory=dict)
 
     def capture(self) -> dict[str, Any]:
-        """The content of a checkpoint (method.md §7)."""
+        """The content of a checkpoint (method.md §7).
+
+        Raises:
+            TrainingError: where a weight is not finite; such a state is never saved.
+        """
+        weights = self.training_loss.network.state_dict()
+        ruined = non_finite_names(weights)
+        if ruined:
+            raise TrainingError(
+                f"after iteration {self.progress.iterations} {len(ruined)} weights are not finite: "
+                f"{shorten_list(ruined)}; this state is not saved. Lower TRAINING.INITIAL_LR, and go on from the last "
+                "checkpoint with the same command"
+            )
         return {
-            "model": self.training_loss.network.state_dict(),
+            "model": weights,
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -196,6 +211,7 @@ class TrainingState:
         content = read_checkpoint(path)
         next_step = "use the config.yaml beside it, or start a new run from its weights with --initial_ckpt"
         load_state(self.training_loss.network, content["model"], where=path, next_step=next_step)
+        refuse_non_finite(_moments(content["optimizer"]), path)
         try:
             self.optimizer.load_state_dict(content["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
@@ -207,6 +223,16 @@ class TrainingState:
             self.scaler.load_state_dict(content["scaler"])
         self.log.load_state_dict(content.get("logger", {}))
         self.progress = Progress(int(content["iterations"]), int(content.get("glow_iterations", 0)))
+
+
+def _moments(optimizer: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors in an optimizer's state dict, by names for messages."""
+    return {
+        f"optimizer {name} of parameter {index}": value
+        for index, values in optimizer.get("state", {}).items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
 
 
 class StartFrom(NamedTuple):

@@ -14,12 +14,12 @@ from typing import Protocol
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stemseg.structures.clip import Clip, ClipBatch
 from stemseg.training.interrupts import shield_worker
 from stemseg.utils.distributed import ProcessInfo
-from stemseg.utils.errors import ConfigError
+from stemseg.utils.errors import ConfigError, StemsegError
 
 
 class SampleSource(Protocol):
@@ -48,28 +48,54 @@ def build_loader(
         # for them forever
         cv2.setNumThreads(1)
     return DataLoader(
-        dataset,
+        _MicroBatches(dataset, collate),
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=_as_it_is,
         num_workers=num_workers,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
     )
 
 
-class WaitMeter(Iterator[ClipBatch]):
-    """Passes batches on and counts the seconds that the loop had to wait for them."""
+class _MicroBatches(Dataset[ClipBatch | StemsegError]):
+    """Loads whole micro-batches; an error of ours is handed on as it is, since PyTorch would add a traceback to it."""
 
-    def __init__(self, batches: Iterator[ClipBatch]) -> None:
+    def __init__(self, dataset: SampleSource, collate: Callable[[Sequence[Clip]], ClipBatch]) -> None:
+        self._dataset = dataset
+        self._collate = collate
+
+    def __getitems__(self, indices: Sequence[int]) -> ClipBatch | StemsegError:
+        try:
+            return self._collate([self._dataset[index] for index in indices])
+        except StemsegError as error:
+            return error
+
+
+def _as_it_is(batch: ClipBatch | StemsegError) -> ClipBatch | StemsegError:
+    """A micro-batch that is collated already."""
+    return batch
+
+
+class WaitMeter(Iterator[ClipBatch]):
+    """Passes batches on and counts the seconds that the loop had to wait for them.
+
+    Raises:
+        StemsegError: where a sample could not be loaded.
+    """
+
+    def __init__(self, batches: Iterator[ClipBatch | StemsegError]) -> None:
         self._batches = batches
         self._seconds = 0.0
 
     def __next__(self) -> ClipBatch:
         start = time.perf_counter()
         try:
-            return next(self._batches)
+            batch = next(self._batches)
         finally:
             self._seconds += time.perf_counter() - start
+        if isinstance(batch, StemsegError):
+            raise batch
+        return batch
 
     def take_seconds(self) -> float:
         """The seconds since the last call of this method."""

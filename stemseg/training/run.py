@@ -24,7 +24,8 @@ from stemseg.training.interrupts import InterruptListener
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss, build_loss
 from stemseg.training.optimizer import build_optimizer, build_schedule
-from stemseg.training.trainer import OptimizationStep, Trainer, TrainerSettings, build_scaler, distribute
+from stemseg.training.step import OptimizationStep, build_scaler, distribute
+from stemseg.training.trainer import Trainer, TrainerSettings
 from stemseg.training.validation import best_measure, build_validator
 from stemseg.training.visualization import build_visualizer
 from stemseg.utils import distributed

@@ -1,7 +1,7 @@
-"""Training: the step that moves the weights, and the loop of steps around it (method.md §7).
+"""Training: the loop of steps (method.md §7).
 
-:meth:`Trainer.run` sets the learning rate of each iteration, lets :class:`OptimizationStep` move the weights, writes
-the log, and paints, validates and saves when it is time to. ``training/run.py`` builds what they need.
+:meth:`Trainer.run` sets the learning rate of each iteration, lets the step move the weights, writes the log, and
+paints, validates and saves when it is time to. ``training/run.py`` builds what it needs.
 """
 
 from __future__ import annotations
@@ -10,27 +10,23 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
+from torch import nn
 
 from stemseg.structures.clip import Clip, ClipBatch
 from stemseg.training.checkpoints import CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.loader import MicroBatchSampler, SampleSource, WaitMeter, build_loader, random_seed
 from stemseg.training.logger import IterationRecord
-from stemseg.training.loss import LossReport
-from stemseg.training.optimizer import gradient_norm, shrink_gradient
+from stemseg.training.rescue import Rescue, explained
+from stemseg.training.step import OptimizationStep, StepReport
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import TrainingError
-from stemseg.utils.precision import mixed_precision
 
 _logger = logging.getLogger(__name__)
 
@@ -66,85 +62,6 @@ class TrainerSettings:
     best_measure: str = ""
 
 
-class StepReport(NamedTuple):
-    """The outcome of one step.
-
-    Attributes:
-        terms: mean of each loss term over this process's micro-batches, "total" among them; scalars on the device.
-        gradient_norm: L2 norm of the whole gradient before clipping; a scalar on the device.
-        last_batch, last_output: the last micro-batch and the network's output for it, for pictures.
-    """
-
-    terms: dict[str, Tensor]
-    gradient_norm: Tensor
-    last_batch: ClipBatch
-    last_output: Any
-
-
-class OptimizationStep:
-    """Turns micro-batches into a change of the weights.
-
-    Args:
-        training_loss: maps a ClipBatch to a LossReport; may be wrapped in DistributedDataParallel.
-        optimizer: over its parameters.
-        scaler: of the loss, enabled for fp16 (:func:`build_scaler`).
-        device: where batches are moved to.
-        amp: "none", "bf16" or "fp16"; fp16 scales the loss so that small gradients do not vanish.
-        max_gradient_norm: the gradient is scaled down to this L2 norm; 0 means never.
-    """
-
-    def __init__(
-        self,
-        training_loss: nn.Module,
-        optimizer: Optimizer,
-        *,
-        scaler: torch.amp.GradScaler,
-        device: torch.device,
-        amp: str = "none",
-        max_gradient_norm: float = 0.0,
-    ) -> None:
-        self._training_loss = training_loss
-        self._optimizer = optimizer
-        self._device = device
-        self._amp = amp
-        self._scaler = scaler
-        self._max_gradient_norm = max_gradient_norm
-        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-
-    def __call__(self, micro_batches: Iterator[ClipBatch], seeds: Sequence[int]) -> StepReport:
-        """Accumulate the mean gradient over the next ``len(seeds)`` micro-batches, then move the weights.
-
-        Before each micro-batch PyTorch's random numbers are seeded with its seed.
-        """
-        self._optimizer.zero_grad(set_to_none=True)
-        reports = []
-        for i, seed in enumerate(seeds):
-            batch = next(micro_batches).to(self._device, non_blocking=True)
-            torch.manual_seed(seed)
-            with self._gradient_exchange(last=i == len(seeds) - 1):
-                reports.append(self._forward_backward(batch, share=1.0 / len(seeds)))
-        self._scaler.unscale_(self._optimizer)
-        norm = gradient_norm(self._parameters)
-        if self._max_gradient_norm > 0:
-            shrink_gradient(self._parameters, norm, self._max_gradient_norm)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        terms = _mean_terms([{"total": r.total.detach(), **r.terms} for r in reports])
-        return StepReport(terms, norm, batch, reports[-1].output)
-
-    def _forward_backward(self, batch: ClipBatch, share: float) -> LossReport:
-        with mixed_precision(self._device, self._amp):
-            report = self._training_loss(batch)
-        self._scaler.scale(report.total * share).backward()
-        return report
-
-    def _gradient_exchange(self, *, last: bool) -> AbstractContextManager:
-        """Processes exchange their gradients once, with the last micro-batch."""
-        if last or not isinstance(self._training_loss, DistributedDataParallel):
-            return nullcontext()
-        return self._training_loss.no_sync()
-
-
 @dataclass(kw_only=True, eq=False)
 class Trainer:
     """Runs iterations until the last one or until the user interrupts, and saves checkpoints.
@@ -175,12 +92,16 @@ class Trainer:
     interrupts: InterruptListener
     paint: Paint | None = None
     evaluate: Evaluate | None = None
+    _rescue: Rescue = field(init=False, repr=False)
 
     def run(self) -> bool:
         """Train from where the state is; True when the run is complete, False when it was interrupted (and saved).
 
+        Whatever else ends it, the last complete iteration is saved first.
+
         Raises:
-            TrainingError: where the loss stops being finite.
+            TrainingError: where the loss or the gradient stops being finite, or the machine fails.
+            StemsegError: whatever a sample, an evaluation or a checkpoint raises.
         """
         settings, progress = self.settings, self.state.progress
         sampler = MicroBatchSampler(
@@ -198,10 +119,24 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
         )
         self.state.training_loss.train()
+        self._rescue = Rescue(self.state, self.checkpoints, is_main=self.process.is_main)
         try:
             return self._loop(WaitMeter(iter(loader)), sampler)
+        except BaseException as error:
+            self._rescue.save()
+            known = explained(error)
+            if known is error:
+                raise
+            raise known from error
         finally:
+            self._close_log()
+
+    def _close_log(self) -> None:
+        """End the log; that it can't be written any more hides no other error, and costs no trained weights."""
+        try:
             self.state.log.close()
+        except Exception as error:
+            _logger.error("the end of the log in TensorBoard could not be written: %s", error)
 
     def _loop(self, batches: WaitMeter, sampler: MicroBatchSampler) -> bool:
         progress, last = self.state.progress, self.settings.max_iterations
@@ -219,36 +154,60 @@ class Trainer:
         """One iteration: set the rate, move the weights, count, log, and what else is due."""
         state = self.state
         start = time.perf_counter()
+        self._rescue.begin_iteration()
         state.schedule.set_iteration(state.progress.iterations)
         state.training_loss.warming_up = state.progress.glow_iterations < self.settings.warm_up_clips
-        report = self.step(batches, seeds)
+        report = self.step.accumulate(self._next_batches(batches, len(seeds)), seeds)
         names = list(report.terms)
         values = torch.stack([*report.terms.values(), report.gradient_norm.to(self.device)])
         *losses, norm = distributed.average(values).tolist()
-        state.progress.iterations += 1
-        if state.training_loss.warming_up:
-            state.progress.glow_iterations += self.settings.batch_size
+        terms = dict(zip(names, losses, strict=True))
+        self._check_finite(terms, norm, report)
+        self._move()
         record = IterationRecord(
-            losses=dict(zip(names, losses, strict=True)),
+            losses=terms,
             learning_rate=state.schedule.rate,
             gradient_norm=norm,
             seconds=time.perf_counter() - start,
             data_wait=batches.take_seconds(),
         )
-        self._check_finite(record, report)
         state.log.add(state.progress.iterations, record)
         self._illustrate(report)
         self._measure()
 
-    def _check_finite(self, record: IterationRecord, report: StepReport) -> None:
-        if math.isfinite(record.losses["total"]):
+    def _next_batches(self, batches: WaitMeter, number: int) -> Iterator[ClipBatch]:
+        """The micro-batches of an iteration. Several processes end together where one of them can't load its own."""
+        if self.process.world_size == 1:
+            return batches
+        ready, failure = [], None
+        try:
+            ready = [next(batches) for _ in range(number)]
+        except Exception as error:
+            failure = error
+        if distributed.any_process(failure is not None, self.device):
+            raise failure or TrainingError("another process of this run could not load its data; its message says why")
+        return iter(ready)
+
+    def _move(self) -> None:
+        """Move the weights and count the iteration, as one."""
+        progress = self.state.progress
+        with self._rescue.changing():
+            self.step.move()
+            progress.iterations += 1
+            if self.state.training_loss.warming_up:
+                progress.glow_iterations += self.settings.batch_size
+
+    def _check_finite(self, losses: Mapping[str, float], norm: float, report: StepReport) -> None:
+        """Refuse a step before it changes the weights; the same in all processes."""
+        if math.isfinite(losses["total"]) and (math.isfinite(norm) or self.step.skips_overflow):
             return
-        terms = ", ".join(f"{name} {value:.4g}" for name, value in record.losses.items())
-        newest = self.checkpoints.newest()
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
         raise TrainingError(
-            f"the loss is not finite after iteration {self.state.progress.iterations} ({terms}); the last clips were "
+            f"the loss or its gradient is not finite in iteration {self.state.progress.iterations + 1} ({terms}, "
+            f"gradient norm {norm:.4g}), which was not applied; the last clips were "
             f"{'; '.join(report.last_batch.names)}. Lower TRAINING.INITIAL_LR, set TRAINING.GRAD_CLIP_NORM (1.0, say) "
-            f"or try TRAINING.AMP=none, and go on from the last checkpoint ({newest or 'there is none yet'})"
+            f"or try TRAINING.AMP=none, and give the same command again, or go on from an earlier checkpoint with "
+            "--restore_session"
         )
 
     def _illustrate(self, report: StepReport) -> None:
@@ -276,29 +235,5 @@ class Trainer:
 
     def _save(self) -> None:
         if self.process.is_main:
-            path = self.checkpoints.save(self.state.capture(), self.state.progress.iterations)
-            _logger.info("saved %s", path)
+            _logger.info("saved %s", self._rescue.write())
         distributed.barrier()
-
-
-def build_scaler(amp: str, device: torch.device) -> torch.amp.GradScaler:
-    """Scales the loss in fp16, so that small gradients do not vanish; does nothing in other precisions."""
-    return torch.amp.GradScaler(device.type, enabled=amp == "fp16")
-
-
-def distribute(training_loss: nn.Module, process: ProcessInfo, *, may_skip_weights: bool = False) -> nn.Module:
-    """Let the processes start from the main one's weights and average their gradients; alone, nothing is wrapped.
-
-    Args:
-        training_loss: the same in all processes.
-        process: which one this is.
-        may_skip_weights: some losses leave weights without a gradient (the appearance flow's warm-up does); looking for
-            them in each step costs a little time.
-    """
-    if process.world_size == 1:
-        return training_loss
-    return DistributedDataParallel(training_loss, find_unused_parameters=may_skip_weights)
-
-
-def _mean_terms(reports: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]}

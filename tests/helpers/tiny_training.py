@@ -86,6 +86,7 @@ def make_trainer(
     flags: Sequence[str] = (),
     process: ProcessInfo | None = None,
     logs: Path | None = None,
+    training_loss: nn.Module | None = None,
     **parts: object,
 ) -> Trainer:
     """A trainer over the tiny parts, built as the training command builds it.
@@ -96,13 +97,14 @@ def make_trainer(
         flags: of the command line; a checkpoint is saved every second iteration unless they say otherwise.
         process: which of several processes this is.
         logs: folder for TensorBoard.
+        training_loss: instead of the tiny one.
         parts: of the trainer, instead of the tiny ones.
     """
     cfg, process = tiny_config(*overrides), process or ProcessInfo()
     options = parse_arguments(["--model_dir", str(directory), "--save_interval", "2", "--num_cpu_workers", "0", *flags])
     torch.manual_seed(0)
     log = TrainingLogger(logs, max_iterations=cfg.TRAINING.MAX_ITERATIONS, display_interval=2, summary_interval=2)
-    state = build_state(cfg, TinyTrainingLoss(), log, CPU)
+    state = build_state(cfg, training_loss or TinyTrainingLoss(), log, CPU)
     store = CheckpointStore(directory, keep=2)
     if store.newest() is not None:
         state.restore(store.newest())

@@ -135,3 +135,14 @@ def test_an_unset_models_folder_is_named(monkeypatch):
         models_dir()
     with pytest.raises(CheckpointError, match="STEMSEG_MODELS_DIR is not set"):
         load_pretrained_backbone(model(), "other.pth")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    for value in (float("nan"), float("inf")):
+        state = nn.Linear(2, 3).state_dict()
+        state["weight"][1, 0] = value
+        torch.save({"model": state}, tmp_path / "bad.pth")
+        network = nn.Linear(2, 3)
+        with pytest.raises(CheckpointError, match=r"bad.pth is damaged: 1 tensors .*not finite: weight"):
+            load_model_weights(network, tmp_path / "bad.pth")
+        assert network.weight.isfinite().all()

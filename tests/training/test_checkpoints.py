@@ -16,7 +16,7 @@ from stemseg.training.checkpoints import (
     run_directory,
     start_run,
 )
-from stemseg.utils.errors import CheckpointError
+from stemseg.utils.errors import CheckpointError, TrainingError
 from tests.helpers.tiny_training import make_trainer
 
 CONTENT = {"model": {"w": torch.ones(2)}, "optimizer": {}, "iterations": 3}
@@ -179,3 +179,17 @@ def test_changes_of_the_configuration_are_told(tmp_path, caplog):
     assert "TRAINING.INITIAL_LR: 0.001 -> 0.5" in caplog.text
     assert load_config(tmp_path / "config.yaml").to_dict() == changed.to_dict()
     assert list(config_changes(CFG.to_dict(), CFG.to_dict())) == []
+
+
+def test_states_that_are_not_finite_are_neither_saved_nor_resumed(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.run()
+    with torch.no_grad():
+        trainer.state.training_loss.network.layers[0].weight[0, 0] = float("inf")
+    with pytest.raises(TrainingError, match=r"after iteration 6 1 weights are not finite: layers.0.weight"):
+        trainer.state.capture()
+    content = torch.load(tmp_path / "000006.pth", weights_only=True)
+    content["optimizer"]["state"][0]["momentum_buffer"][0] = float("nan")
+    torch.save(content, tmp_path / "000006.pth")
+    with pytest.raises(CheckpointError, match=r"000006.pth is damaged.*momentum_buffer of parameter 0"):
+        make_trainer(tmp_path)

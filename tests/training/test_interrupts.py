@@ -5,17 +5,43 @@ import signal
 import subprocess
 import sys
 
-from stemseg.training.interrupts import InterruptListener
+import pytest
+
+from stemseg.training.interrupts import InterruptListener, children_unheard
 
 
-def test_a_signal_becomes_a_request():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_becomes_a_request(number):
+    before = signal.getsignal(number)
     with InterruptListener() as listener:
         assert not listener.requested
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         assert listener.requested
-        assert listener.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+        assert listener.exit_code == 128 + number
+    assert signal.getsignal(number) is before
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with InterruptListener() as listener:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not listener.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_children_do_not_interrupt_where_they_must_not():
+    heard = []
+    before = signal.signal(signal.SIGCHLD, lambda *_: heard.append(1))
+    try:
+        with children_unheard():
+            os.kill(os.getpid(), signal.SIGCHLD)
+        assert not heard
+        os.kill(os.getpid(), signal.SIGCHLD)
+        assert heard
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_the_second_signal_ends_the_process_at_once():

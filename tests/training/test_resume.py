@@ -8,9 +8,11 @@ import time
 
 import pytest
 import torch
+from torch import nn
 
+from stemseg.utils.errors import DataError, OutputError, StemsegError, TrainingError
 from tests.helpers.paths import ROOT
-from tests.helpers.tiny_training import TinyDataset, make_trainer, weights
+from tests.helpers.tiny_training import TinyDataset, TinyTrainingLoss, make_trainer, weights
 
 
 class InterruptAt:
@@ -44,22 +46,86 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, optimizer):
     assert _equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
-    class Killed(Exception):
-        pass
+class Failed(Exception):
+    pass
 
-    class KillAt(InterruptAt):
+
+class FailAt(InterruptAt):
+    """Fails at the sample with this index, by default in the fourth iteration."""
+
+    def __init__(self, error: BaseException, sample: int = 14) -> None:
+        super().__init__(sample)
+        self.error = error
+
+    def __getitem__(self, index: int):
+        if index == self.sample:
+            raise self.error
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("error", [DataError("no frame 7"), OSError(28, "No space"), KeyboardInterrupt()], ids=repr)
+def test_whatever_ends_a_run_leaves_its_last_complete_iteration(tmp_path, error, workers):
+    flags = ["--save_interval", "0", "--num_cpu_workers", workers]
+    with pytest.raises((StemsegError, KeyboardInterrupt)) as caught:
+        make_trainer(tmp_path / "cut", dataset=FailAt(error), flags=flags).run()
+    assert "Traceback" not in str(caught.value)
+    assert [p.name for p in (tmp_path / "cut").glob("*.pth")] == ["000003.pth"]
+    make_trainer(tmp_path / "whole").run()
+    make_trainer(tmp_path / "cut").run()
+    assert _equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_statistics_of_an_incomplete_iteration_are_not_saved(tmp_path):
+    class Normed(TinyTrainingLoss):
+        def __init__(self):
+            super().__init__()
+            self.network.layers.insert(1, nn.BatchNorm2d(4))
+
+    def make(directory, **parts):
+        torch.manual_seed(0)
+        return make_trainer(tmp_path / directory, training_loss=Normed(), flags=["--save_interval", "3"], **parts)
+
+    with pytest.raises(Failed):
+        make("cut", dataset=FailAt(Failed())).run()  # the third micro-batch of an iteration fails
+    make("whole").run()
+    make("cut").run()
+    assert _equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    with pytest.raises(Failed):
+        make("first", dataset=FailAt(Failed())).run()
+    assert _equal(weights(tmp_path / "first", 3), weights(tmp_path / "whole", 3))
+
+
+def test_a_killed_loading_process_is_named_and_costs_nothing(tmp_path):
+    class Kill(InterruptAt):
         def __getitem__(self, index):
             if index == self.sample:
-                raise Killed
+                os.kill(os.getpid(), signal.SIGKILL)
             return super().__getitem__(index)
 
-    make_trainer(tmp_path / "whole").run()
-    with pytest.raises(Killed):
-        make_trainer(tmp_path / "cut", dataset=KillAt(sample=14)).run()
-    assert not (tmp_path / "cut" / "000003.pth").exists()
-    assert make_trainer(tmp_path / "cut").run()
-    assert _equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    flags = ["--save_interval", "0", "--num_cpu_workers", "1"]
+    trainer = make_trainer(tmp_path, dataset=Kill(14), flags=flags)
+    with pytest.raises(TrainingError, match=r"data-loading process was ended from outside.*--num_cpu_workers"):
+        trainer.run()
+    done = trainer.state.progress.iterations  # fewer than 3 where the death was heard of before its batch was due
+    assert [p.name for p in tmp_path.glob("*.pth")] == ([f"{done:06d}.pth"] if done else [])
+
+
+def test_a_failure_while_weights_move_or_are_saved_hides_nothing(tmp_path, monkeypatch, caplog):
+    trainer = make_trainer(tmp_path, flags=["--save_interval", "0"], dataset=FailAt(Failed("first")))
+    monkeypatch.setattr(trainer.checkpoints, "save", lambda *_: (_ for _ in ()).throw(OutputError("second")))
+    monkeypatch.setattr(trainer.state.log, "close", lambda: (_ for _ in ()).throw(OSError("third")))
+    with pytest.raises(Failed, match="first"):
+        trainer.run()
+    assert "second" in caplog.text and "third" in caplog.text
+
+    trainer = make_trainer(tmp_path, flags=["--save_interval", "0"])
+    move = trainer.step.move
+    steps = iter(range(10))
+    monkeypatch.setattr(trainer.step, "move", lambda: (move(), next(steps) == 3 and (_ for _ in ()).throw(Failed())))
+    with pytest.raises(Failed):
+        trainer.run()
+    assert not list(tmp_path.glob("*.pth")), "weights that were being changed are no complete iteration"
 
 
 def test_fp16_loss_scale_is_resumed(tmp_path):

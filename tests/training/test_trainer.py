@@ -12,8 +12,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from stemseg.training.loader import random_seed
 from stemseg.training.logger import TrainingLogger
+from stemseg.training.optimizer import gradient_norm
 from stemseg.training.run import build_state, build_step
-from stemseg.training.trainer import gradient_norm
 from stemseg.training.validation import best_measure
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import TrainingError
@@ -95,9 +95,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(tmp_path):
                 clip.frames.fill_(float("nan"))
             return clip
 
-    with pytest.raises(TrainingError, match=r"after iteration 3 \(total nan.*tiny 11.*000002.pth"):
-        make_trainer(tmp_path, dataset=Broken()).run()
-    assert not (tmp_path / "000003.pth").exists()
+    make_trainer(tmp_path / "good", "TRAINING.MAX_ITERATIONS=2").run()
+    with pytest.raises(TrainingError, match=r"in iteration 3 \(total nan.*tiny 11"):
+        make_trainer(tmp_path, dataset=Broken(), flags=["--save_interval", "0"]).run()
+    assert [p.name for p in tmp_path.glob("*.pth")] == ["000002.pth"]
+    found, expected = weights(tmp_path, 2), weights(tmp_path / "good", 2)
+    assert all(torch.equal(found[name], expected[name]) for name in expected), "the state before the bad step"
+
+
+def test_a_gradient_that_is_not_finite_is_never_applied(tmp_path):
+    class Steep(TinyTrainingLoss):
+        steps = 0
+
+        def forward(self, batch):
+            report = super().forward(batch)
+            self.steps += 1
+            zero = next(self.parameters()).sum() * 0
+            return report._replace(total=report.total + zero.abs().sqrt()) if self.steps == 9 else report
+
+    loss = Steep()
+    with pytest.raises(TrainingError, match=r"in iteration 3 \(total \d.*gradient norm nan"):
+        make_trainer(tmp_path, training_loss=loss).run()
+    assert all(p.isfinite().all() for p in loss.parameters())
 
 
 def test_the_checkpoint_with_the_highest_figure_is_kept(tmp_path):
@@ -126,6 +145,12 @@ def _step(training_loss, *overrides):
     return build_step(cfg, _state(training_loss, cfg), ProcessInfo(), CPU)
 
 
+def _take(step, micro_batches, seeds):
+    report = step.accumulate(micro_batches, seeds)
+    step.move()
+    return report
+
+
 def _micro_batches(count):
     return iter([collate([TinyDataset()[i]]) for i in range(count)])
 
@@ -136,7 +161,7 @@ def _seeds(count):
 
 def test_accumulated_gradient_is_the_mean_over_micro_batches():
     training_loss = _training_loss()
-    report = _step(training_loss)(_micro_batches(3), _seeds(3))
+    report = _take(_step(training_loss), _micro_batches(3), _seeds(3))
     accumulated = [p.grad.clone() for p in training_loss.parameters()]
 
     naive = _training_loss()
@@ -153,7 +178,7 @@ def test_accumulated_gradient_is_the_mean_over_micro_batches():
 
 def test_gradients_are_clipped_to_the_norm_and_the_report_has_the_norm_before():
     training_loss = _training_loss()
-    report = _step(training_loss, "TRAINING.GRAD_CLIP_NORM=0.001")(_micro_batches(1), _seeds(1))
+    report = _take(_step(training_loss, "TRAINING.GRAD_CLIP_NORM=0.001"), _micro_batches(1), _seeds(1))
     assert report.gradient_norm.item() > 1e-2
     assert gradient_norm(list(training_loss.parameters())).item() == pytest.approx(1e-3, rel=1e-3)
 
@@ -161,8 +186,8 @@ def test_gradients_are_clipped_to_the_norm_and_the_report_has_the_norm_before():
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision_gives_nearly_the_same_step(amp):
     exact, mixed = _training_loss(), _training_loss()
-    _step(exact)(_micro_batches(2), _seeds(2))
-    report = _step(mixed, f"TRAINING.AMP={amp}")(_micro_batches(2), _seeds(2))
+    _take(_step(exact), _micro_batches(2), _seeds(2))
+    report = _take(_step(mixed, f"TRAINING.AMP={amp}"), _micro_batches(2), _seeds(2))
     assert report.last_output.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[amp]
     for expected, found in zip(exact.parameters(), mixed.parameters(), strict=True):
         assert found.dtype == torch.float32
@@ -176,7 +201,7 @@ def test_overflow_in_fp16_skips_the_step_and_lowers_the_scale():
     state = _state(training_loss, cfg)
     scaler = state.scaler
     scaler.load_state_dict({**scaler.state_dict(), "scale": 1e38})
-    build_step(cfg, state, ProcessInfo(), CPU)(_micro_batches(1), _seeds(1))
+    _take(build_step(cfg, state, ProcessInfo(), CPU), _micro_batches(1), _seeds(1))
     assert all(torch.equal(a, b) for a, b in zip(before, training_loss.parameters(), strict=True))
     assert scaler.state_dict()["scale"] == pytest.approx(5e37)
 
