@@ -98,8 +98,8 @@ MUTANTS = (
     Mutant(
         "tracks: scores relative to all tracks",
         "stemseg/inference/tracks.py",
-        "(records[track_id].num_pixels for track_id in segmentations)",
-        "(record.num_pixels for record in records.values())",
+        "largest = max((record.num_pixels for record in records.values())",
+        "largest = max((record.num_pixels for record in store.records.values())",
         "tests/inference/test_tracks.py",
     ),
     Mutant(
