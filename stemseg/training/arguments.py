@@ -42,6 +42,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--summary_interval", type=count, default=10, metavar="N", help="iterations between scalars in TensorBoard")
     add("--picture_interval", type=count, default=500, metavar="N", help="iterations between pictures in TensorBoard")
     add("--save_interval", type=count, default=10000, metavar="N", help="iterations between checkpoints")
+    add("--save_minutes", type=count, default=0, metavar="M", help="minutes between further checkpoints; 0: none")
     add(
         "--eval_interval",
         type=count,

@@ -34,7 +34,7 @@ from stemseg.modeling.weights import (
 )
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.optimizer import LearningRateSchedule
-from stemseg.utils.errors import CheckpointError, TrainingError
+from stemseg.utils.errors import CheckpointError, ConfigError, TrainingError
 from stemseg.utils.files import make_folder, write_text
 from stemseg.utils.text import shorten_list
 
@@ -80,13 +80,17 @@ class CheckpointStore:
                 self.path(old).unlink(missing_ok=True)
         return path
 
-    def save_best(self, content: Mapping[str, Any], iteration: int, value: float) -> bool:
-        """Write ``best.pth`` where no checkpoint up to ``iteration`` had a higher ``value``; whether it was written."""
+    def save_best(self, content: Mapping[str, Any], iteration: int, value: float, *, measure: str) -> bool:
+        """Write ``best.pth`` where no checkpoint up to ``iteration`` had a higher ``value``; whether it was written.
+
+        ``best.json`` records it; the value of another ``measure`` than before is compared with none.
+        """
         best = self._best()
-        if best and best["iteration"] <= iteration and best["value"] >= value:
+        is_comparable = best and best.get("measure", measure) == measure
+        if best and is_comparable and best["iteration"] <= iteration and best["value"] >= value:
             return False
         save_weights_file(self.directory / _BEST, content)
-        write_text(self._best_record, json.dumps({"iteration": iteration, "value": value}))
+        write_text(self._best_record, json.dumps({"iteration": iteration, "value": value, "measure": measure}))
         return True
 
     def _best(self) -> dict[str, Any] | None:
@@ -203,7 +207,7 @@ class TrainingState:
         }
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint.
+        """Go on from a checkpoint; the optimizer's settings (weight decay, momentum) stay the configuration's.
 
         Raises:
             CheckpointError: where the file is missing or damaged, or was made with another network or optimizer.
@@ -212,12 +216,16 @@ class TrainingState:
         next_step = "use the config.yaml beside it, or start a new run from its weights with --initial_ckpt"
         load_state(self.training_loss.network, content["model"], where=path, next_step=next_step)
         refuse_non_finite(_moments(content["optimizer"]), path)
+        _refuse_other_kind(self.optimizer, content["optimizer"], path)
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         try:
             self.optimizer.load_state_dict(content["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"the optimizer of {path} is not the one of this configuration: {error}. Next: {next_step}"
             ) from error
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)
         # a checkpoint of a run without fp16 has no scale; the initial one is kept then
         if content.get("scaler") and self.scaler.is_enabled():
             self.scaler.load_state_dict(content["scaler"])
@@ -233,6 +241,17 @@ def _moments(optimizer: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         for name, value in values.items()
         if isinstance(value, torch.Tensor)
     }
+
+
+def _refuse_other_kind(optimizer: Optimizer, saved: Mapping[str, Any], path: Path) -> None:
+    """Raise a CheckpointError where the state is that of another kind of optimizer (only Adam has betas)."""
+    saved_is_adam = any("betas" in group for group in saved.get("param_groups", ()))
+    if saved_is_adam != ("betas" in optimizer.param_groups[0]):
+        other = "Adam" if saved_is_adam else "SGD"
+        raise CheckpointError(
+            f"{path} was trained with {other}, but TRAINING.OPTIMIZER is {type(optimizer).__name__}. Next: set "
+            f"TRAINING.OPTIMIZER={other}, or start a new run with the weights by --initial_ckpt {path}"
+        )
 
 
 class StartFrom(NamedTuple):
@@ -260,6 +279,7 @@ def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cf
 
     Raises:
         CheckpointError: where a file is missing or damaged, or does not fit.
+        ConfigError: where the run has done more iterations already than it is to have.
         OutputError: where the run's directory can't be made.
     """
     if is_main:
@@ -267,11 +287,20 @@ def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cf
     source = start.restore_session or (store.newest() if start.resume else None)
     if source is not None:
         state.restore(source)
+        _refuse_fewer_iterations(state.progress.iterations, cfg.TRAINING.MAX_ITERATIONS, source)
         _logger.info("going on from %s, after iteration %d", source, state.progress.iterations)
     else:
         _initialize(state.training_loss.network, start.initial_ckpt, cfg)
     if is_main and (source is None or start.restore_session is not None):
         store.set_aside(after=state.progress.iterations if source else -1)
+
+
+def _refuse_fewer_iterations(done: int, wanted: int, source: Path) -> None:
+    if done > wanted:
+        raise ConfigError(
+            f"{source} has {done} iterations done, but TRAINING.MAX_ITERATIONS is {wanted}; set it to {done} or more, "
+            "go on from an earlier checkpoint with --restore_session, or begin anew with --no_resume"
+        )
 
 
 def record_config(cfg: Config, directory: Path, *, resumed: bool) -> None:

@@ -1,9 +1,12 @@
-"""The log of a run: scalars and pictures for TensorBoard, and a line on the console."""
+"""The log of a run: scalars and pictures for TensorBoard, scalars as lines of JSON, and a line on the console."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +14,11 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from stemseg.utils.files import make_folder, write_text
 from stemseg.utils.timing import RecentMedian, format_duration
 
 _logger = logging.getLogger(__name__)
+METRICS_NAME = "metrics.jsonl"
 
 
 class IterationRecord(NamedTuple):
@@ -72,6 +77,7 @@ class TrainingLogger:
     ) -> None:
         self._directory = directory
         self._writer: SummaryWriter | None = None
+        self._is_trimmed = False
         self._max_iterations = max_iterations
         self._intervals = {"display": display_interval, "summary": summary_interval}
         self._means = {name: _RunningMeans() for name in self._intervals}
@@ -93,8 +99,9 @@ class TrainingLogger:
                     self._print(iteration, means) if name == "display" else self.add_scalars(iteration, means)
 
     def add_scalars(self, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Write named numbers to TensorBoard."""
+        """Write named numbers to TensorBoard, and as a line of ``metrics.jsonl`` beside it."""
         if self._directory is not None:
+            self._write_line(self._directory / METRICS_NAME, iteration, scalars)
             for name, value in scalars.items():
                 self._open(iteration).add_scalar(name, value, iteration)
 
@@ -139,6 +146,16 @@ class TrainingLogger:
         self._bar.set_postfix(loss=f"{record.losses['total']:.3f}", refresh=False)
         self._bar.update()
 
+    def _write_line(self, path: Path, iteration: int, scalars: Mapping[str, float]) -> None:
+        """Append a line; at first remove those that an earlier attempt wrote for this iteration and later ones."""
+        make_folder(path.parent)
+        if not self._is_trimmed and path.is_file():
+            write_text(path, "".join(_lines_before(iteration, path)))
+        self._is_trimmed = True
+        finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"iteration": iteration, **finite}) + "\n")
+
     def _open(self, iteration: int) -> SummaryWriter:
         if self._writer is None:
             # what an earlier attempt wrote behind the checkpoint that this one resumed from is hidden
@@ -162,6 +179,14 @@ class TrainingLogger:
             format_duration(self._total_seconds),
             format_duration(remaining),
         )
+
+
+def _lines_before(iteration: int, path: Path) -> Iterator[str]:
+    """The whole lines of ``metrics.jsonl`` of iterations before this one; a line cut off by a crash is left out."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        with suppress(ValueError, KeyError, TypeError):
+            if line.endswith("\n") and json.loads(line)["iteration"] < iteration:
+                yield line
 
 
 def _scalars(record: IterationRecord) -> dict[str, float]:

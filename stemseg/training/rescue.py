@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ class Rescue:
         self._checkpoints = checkpoints
         self._is_main = is_main
         self._saved = state.progress.iterations
+        self._save_time = time.monotonic()
         self._is_complete = True
         self._statistics: list[tuple[Tensor, Tensor]] = []
 
@@ -55,8 +57,13 @@ class Rescue:
         iterations = self._state.progress.iterations
         with children_unheard():
             path = self._checkpoints.save(self._state.capture(), iterations)
-        self._saved = iterations
+        self._saved, self._save_time = iterations, time.monotonic()
         return path
+
+    @property
+    def seconds_unsaved(self) -> float:
+        """Seconds since the start, or since a checkpoint was written."""
+        return time.monotonic() - self._save_time
 
     def save(self) -> None:
         """Save, after an error, the last complete iteration where that has not been done; raises nothing itself."""

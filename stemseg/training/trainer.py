@@ -47,6 +47,7 @@ class TrainerSettings:
         num_workers: data-loading processes of each training process; 0 loads in the training process itself.
         save_interval, picture_interval, evaluation_interval: iterations between checkpoints, pictures in TensorBoard
             and evaluations; 0: never (a last checkpoint is always written).
+        save_minutes: minutes after which a checkpoint is written besides; 0: never.
         best_measure: figure of an evaluation by which ``best.pth`` is chosen, higher is better; "": keep no best.
     """
 
@@ -57,6 +58,7 @@ class TrainerSettings:
     seed: int = 0
     num_workers: int = 0
     save_interval: int = 10000
+    save_minutes: float = 0
     picture_interval: int = 0
     evaluation_interval: int = 0
     best_measure: str = ""
@@ -146,6 +148,8 @@ class Trainer:
             interrupted = distributed.any_process(self.interrupts.requested, self.device)
             if interrupted or progress.iterations == last or self._is_due(self.settings.save_interval):
                 self._save()
+            elif self.process.is_main and 0 < self.settings.save_minutes * 60 <= self._rescue.seconds_unsaved:
+                _logger.info("saved %s", self._rescue.write())
             if interrupted:
                 return progress.iterations == last
         return True
@@ -227,8 +231,9 @@ class Trainer:
     def _keep_if_best(self, value: float | None) -> None:
         if value is None or not self.process.is_main:
             return
-        if self.checkpoints.save_best(self.state.capture(), self.state.progress.iterations, value):
-            _logger.info("the best so far: %s %.4f", self.settings.best_measure, value)
+        iterations, measure = self.state.progress.iterations, self.settings.best_measure
+        if self.checkpoints.save_best(self.state.capture(), iterations, value, measure=measure):
+            _logger.info("the best so far: %s %.4f", measure, value)
 
     def _is_due(self, interval: int) -> bool:
         return interval > 0 and self.state.progress.iterations % interval == 0

@@ -1,5 +1,6 @@
 """Checkpoints are whole or absent, damage is named with the way out; what a run starts from."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -87,22 +88,22 @@ def test_setting_aside_keeps_earlier_files_and_loses_none(tmp_path):
 
 def test_the_best_is_the_highest_of_this_run(tmp_path):
     store = CheckpointStore(tmp_path, keep=0)
-    assert store.save_best({"a": 1}, 10, 0.5)
-    assert not store.save_best({"a": 2}, 20, 0.5)
-    assert store.save_best({"a": 3}, 30, 0.6)
+    assert store.save_best({"a": 1}, 10, 0.5, measure="AP")
+    assert not store.save_best({"a": 2}, 20, 0.5, measure="AP")
+    assert store.save_best({"a": 3}, 30, 0.6, measure="AP")
     assert torch.load(tmp_path / "best.pth", weights_only=True) == {"a": 3}
-    assert store.save_best({"a": 4}, 25, 0.1), "the best of iteration 30 is from a time line that was left"
+    assert store.save_best({"a": 4}, 25, 0.1, measure="AP"), "iteration 30 is of a time line that was left"
 
 
 def test_a_new_run_sets_the_best_of_an_earlier_one_aside(tmp_path):
     store = CheckpointStore(tmp_path, keep=0)
-    store.save_best({"a": 1}, 10, 0.5)
+    store.save_best({"a": 1}, 10, 0.5, measure="AP")
     store.set_aside(after=10)
     assert (tmp_path / "best.pth").exists()
     store.set_aside(after=-1)
     assert not (tmp_path / "best.pth").exists()
     assert (tmp_path / "set_aside_1" / "best.pth").exists()
-    assert store.save_best({"a": 2}, 20, 0.1)
+    assert store.save_best({"a": 2}, 20, 0.1, measure="AP")
 
 
 CFG = load_config(None)
@@ -179,6 +180,26 @@ def test_changes_of_the_configuration_are_told(tmp_path, caplog):
     assert "TRAINING.INITIAL_LR: 0.001 -> 0.5" in caplog.text
     assert load_config(tmp_path / "config.yaml").to_dict() == changed.to_dict()
     assert list(config_changes(CFG.to_dict(), CFG.to_dict())) == []
+
+
+def test_the_best_names_its_measure_and_another_one_is_not_compared(tmp_path):
+    store = CheckpointStore(tmp_path, keep=0)
+    assert store.save_best(CONTENT, 1, 0.9, measure="AP")
+    assert not store.save_best(CONTENT, 2, 0.5, measure="AP")
+    assert store.save_best(CONTENT, 3, 0.5, measure="J&F")
+    record = json.loads((tmp_path / "best.json").read_text())
+    assert record == {"iteration": 3, "value": 0.5, "measure": "J&F"}
+
+
+def test_settings_of_the_optimizer_are_the_configurations(tmp_path):
+    make_trainer(tmp_path, "TRAINING.MAX_ITERATIONS=2").run()
+    changed = ("TRAINING.WEIGHT_DECAY=0.25", "TRAINING.MOMENTUM=0.5", "TRAINING.NESTEROV=true")
+    optimizer = make_trainer(tmp_path, *changed).state.optimizer
+    group = optimizer.param_groups[0]
+    assert (group["weight_decay"], group["momentum"], group["nesterov"]) == (0.25, 0.5, True)
+    assert all("momentum_buffer" in state for state in optimizer.state.values()) and optimizer.state
+    with pytest.raises(CheckpointError, match=r"000002.pth was trained with SGD, but TRAINING.OPTIMIZER is Adam"):
+        make_trainer(tmp_path, "TRAINING.OPTIMIZER=Adam")
 
 
 def test_states_that_are_not_finite_are_neither_saved_nor_resumed(tmp_path):

@@ -111,6 +111,17 @@ def test_a_run_without_a_name_has_that_of_its_configuration_and_goes_on_there(
     assert sorted(path.name for path in directory.glob("*.pth")) == ["000001.pth", "000002.pth"]
 
 
+def test_fewer_iterations_than_are_done_are_refused_and_the_record_kept(command, tmp_path, capfd):
+    assert command(overrides=("TRAINING.MAX_ITERATIONS=2",)) == 0
+    config = tmp_path / "checkpoints" / "custom" / "run" / "config.yaml"
+    before = config.read_text()
+    assert command("--save_minutes", "5", overrides=("TRAINING.MAX_ITERATIONS=1",)) == 1
+    assert "has 2 iterations done, but TRAINING.MAX_ITERATIONS is 1" in capfd.readouterr().err
+    assert command(overrides=("TRAINING.MAX_ITERATIONS=3", "TRAINING.OPTIMIZER=Adam")) == 1
+    assert "was trained with SGD, but TRAINING.OPTIMIZER is Adam" in capfd.readouterr().err
+    assert config.read_text() == before
+
+
 def test_user_mistakes_are_one_line_and_exit_code_1(command, capsys):
     assert command(overrides=("TRAINING.NO_SUCH_KEY=1",)) == 1
     assert "unknown key 'TRAINING.NO_SUCH_KEY'" in capsys.readouterr().err

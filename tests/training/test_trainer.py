@@ -1,8 +1,10 @@
 """The loop's intervals, hooks and failures; accumulation, clipping and processes: the gradients of one big batch."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
+from stemseg.training.checkpoints import CheckpointStore
 from stemseg.training.loader import random_seed
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.optimizer import gradient_norm
@@ -65,6 +68,26 @@ def test_scalars_and_pictures_reach_tensorboard(tmp_path):
         assert [step for tag, step in events if tag == name] == [2, 4, 6]
     assert ("time/data_wait_seconds", 2) in events and ("time/iteration_seconds", 2) in events
     assert [step for tag, step in events if tag == "clip"] == [3, 6]
+
+
+def test_scalars_are_lines_of_json_without_those_of_an_attempt_that_was_lost(tmp_path):
+    logs = tmp_path / "logs"
+    make_trainer(tmp_path, logs=logs).run()
+    (tmp_path / "000006.pth").unlink()
+    with (logs / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 3, "cut off')
+    make_trainer(tmp_path, logs=logs).run()
+    lines = [json.loads(line) for line in (logs / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [2, 4, 6]
+    assert all(line["loss/total"] > 0 and "optimization/learning_rate" in line for line in lines)
+
+
+def test_checkpoints_are_written_after_minutes_too(tmp_path):
+    trainer = make_trainer(tmp_path, "TRAINING.MAX_ITERATIONS=5", flags=["--save_interval", "0"])
+    trainer.settings = replace(trainer.settings, save_minutes=1e-9)
+    trainer.checkpoints = CheckpointStore(tmp_path, keep=0)
+    trainer.run()
+    assert trainer.checkpoints.iterations() == [1, 2, 3, 4, 5]
 
 
 def test_evaluation_is_without_gradient_and_leaves_the_network_in_training(tmp_path):
