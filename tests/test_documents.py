@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
@@ -16,7 +17,7 @@ from stemseg.modeling.weights import load_weights_file
 from stemseg.training.loader import MicroBatchSampler
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import CheckpointError
-from tests.helpers.commands import run_python
+from tests.helpers.commands import console_commands, run_python
 from tests.helpers.documents import DOCUMENTS, README, anchors, block, blocks, commands, links, sections
 from tests.helpers.paths import ROOT
 
@@ -162,6 +163,14 @@ def test_the_papers_are_cited_alike():
         assert f"= {reference['year']}\n" in bibliography
         for author in reference["authors"]:
             assert f"{author['family-names']}," in bibliography or not author["family-names"].isascii()
+
+
+def test_console_commands_exist():
+    existing = dict(console_commands())
+    named = set(re.findall(r"`(stemseg-[\w-]+)", README + TEXTS["CHANGELOG.md"]))
+    assert named == set(existing)
+    for name in named:
+        assert callable(importlib.import_module(existing[name]).main)
 
 
 def test_missing_weights_lead_to_the_links(tmp_path: Path):

@@ -33,7 +33,7 @@ from stemseg.data.sources import open_videos
 from stemseg.modeling.network import build_network
 from stemseg.structures.rle import encode_rle
 from tests.helpers import official_trees as trees
-from tests.helpers.commands import run_python
+from tests.helpers.commands import console_commands, run_python
 from tests.helpers.documents import README, block, commands, sections
 from tests.helpers.paths import ROOT
 
@@ -92,7 +92,9 @@ def run(command: str, clone: Path) -> int:
     """The exit code of a command that is run in the clone."""
     if command.startswith("torchrun "):
         return subprocess.run(["bash", "-c", command], cwd=clone, check=False).returncode
-    script = f"python() {{ printf '%s\\0' \"$@\"; }}; {command}"
+    programs = {"python": "", **{name: module.replace(".", "/") + ".py" for name, module in console_commands()}}
+    functions = "; ".join(f"{name}() {{ printf '%s\\0' {file} \"$@\"; }}" for name, file in programs.items())
+    script = f"{functions}; {command}"
     words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
     file, *arguments = words.split("\0")[:-1]
     return run_python(file, arguments, clone)

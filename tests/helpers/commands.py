@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.paths import ROOT
+
+
+def console_commands() -> list[tuple[str, str]]:
+    """The commands of an installed package: the name of each and the module whose ``main`` it calls."""
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    return re.findall(r'"(stemseg-[\w-]+) = ([\w.]+):main"', setup)
 
 
 def run_python(file: str, arguments: Sequence[str], folder: Path) -> int:

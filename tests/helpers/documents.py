@@ -11,7 +11,7 @@ from tests.helpers.paths import ROOT
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", flags=re.DOTALL | re.MULTILINE)
-_PROGRAMS = ("python ", "torchrun ", "stemseg-")
+_COMMAND = re.compile(r"(python|torchrun|stemseg-[\w-]+) ")  # the name alone of a program is no command
 
 
 class Command(NamedTuple):
@@ -57,7 +57,7 @@ def commands(text: str) -> list[Command]:
             if match[2] == "bash":
                 found += [Command(line, title) for line in _lines(match[3])]
         prose = _FENCE.sub("", body)
-        found += [Command(code, title) for code in re.findall(r"`([^`\n]+)`", prose) if code.startswith(_PROGRAMS)]
+        found += [Command(code, title) for code in re.findall(r"`([^`\n]+)`", prose) if _COMMAND.match(code)]
     return found
 
 
