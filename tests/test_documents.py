@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import re
 import subprocess
 from pathlib import Path
@@ -18,7 +20,7 @@ from stemseg.training.loader import MicroBatchSampler
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import CheckpointError
 from tests.helpers.commands import console_commands, run_python
-from tests.helpers.documents import DOCUMENTS, README, anchors, block, blocks, commands, links, sections
+from tests.helpers.documents import DOCUMENTS, README, anchors, block, blocks, code_spans, commands, links, sections
 from tests.helpers.paths import ROOT
 
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
@@ -27,6 +29,7 @@ DESCRIBING = {name: text for name, text in TEXTS.items() if name != "extending.m
 ALL_TEXT = "\n".join(DESCRIBING.values())
 COMMANDS = sorted({command.text for text in DESCRIBING.values() for command in commands(text)})
 SCRIPTS = re.compile(r"(?:scripts|stemseg)/[\w/]+\.py")
+OTHER_PROGRAMS = ("pip install --extra-index-url", "tensorboard --logdir")
 SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
 
 
@@ -53,21 +56,40 @@ def test_every_document_is_found_from_the_readme():
     assert reachable == set(DOCUMENTS)
 
 
-@pytest.mark.parametrize("script", sorted({match for c in COMMANDS for match in SCRIPTS.findall(c)}))
-def test_every_flag_in_a_command_exists(script: str, capsys: pytest.CaptureFixture):
-    own = [command.split(script)[1] for command in COMMANDS if script in command]
-    helps = [[]]
-    if script.endswith("prepare_dataset.py"):
-        helps = [[name] for name in sorted({arguments.split()[0] for arguments in own})]
-    elif script.endswith("scripts/test.py"):
-        return  # takes pytest's arguments
-    known = ""
-    for arguments in helps:
-        assert run_python(script, [*arguments, "--help"], ROOT) == 0
-        known += capsys.readouterr().out
-    for arguments in own:
-        for flag in re.findall(r"(?<= )--?[a-z][\w-]*", arguments):
-            assert re.search(rf"(?<![\w-]){flag}(?![\w-])", known), f"{flag} in '{script}{arguments}'"
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    """What ``--help`` says of each script that a document names, prepare_dataset.py's subcommands together."""
+    texts = {}
+    named = {script for script in SCRIPTS.findall(ALL_TEXT) if "__main__" in (ROOT / script).read_text()}
+    for script in sorted(named - {"scripts/test.py"}):  # which takes pytest's arguments
+        subcommands = [[]]
+        if script.endswith("prepare_dataset.py"):
+            subcommands = [[name] for name in sorted({c.split()[2] for c in COMMANDS if script in c})]
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            assert all(run_python(script, [*subcommand, "--help"], ROOT) == 0 for subcommand in subcommands), script
+        texts[script] = output.getvalue()
+    return texts
+
+
+def test_every_flag_in_a_command_exists(helps: dict[str, str]):
+    for script, known in helps.items():
+        for arguments in (command.split(script)[1] for command in COMMANDS if script in command):
+            for flag in re.findall(r"(?<= )--?[a-z][\w-]*", arguments):
+                assert has_flag(known, flag), f"{flag} in '{script}{arguments}'"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_flag_in_the_text_exists(document: Path, helps: dict[str, str]):
+    known = "\n".join([*helps.values(), *OTHER_PROGRAMS])
+    for code in code_spans(TEXTS[document.name]):
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code):
+            assert has_flag(known, flag), code
+
+
+def has_flag(text: str, flag: str) -> bool:
+    """Whether a text holds a flag, and not only a longer one."""
+    return re.search(rf"(?<![\w-]){flag}(?![\w-])", text) is not None
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

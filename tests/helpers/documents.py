@@ -56,9 +56,13 @@ def commands(text: str) -> list[Command]:
         for match in _FENCE.finditer(body):
             if match[2] == "bash":
                 found += [Command(line, title) for line in _lines(match[3])]
-        prose = _FENCE.sub("", body)
-        found += [Command(code, title) for code in re.findall(r"`([^`\n]+)`", prose) if _COMMAND.match(code)]
+        found += [Command(code, title) for code in code_spans(body) if _COMMAND.match(code)]
     return found
+
+
+def code_spans(text: str) -> list[str]:
+    """Everything that stands as code in a line of text, or broken over two."""
+    return [code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", _FENCE.sub("", text))]
 
 
 def anchors(path: Path) -> set[str]:
