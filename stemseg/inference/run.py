@@ -6,6 +6,7 @@ import argparse
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import find_checkpoint, load_model_weights
 from stemseg.structures.frame_range import FrameRange
 from stemseg.utils import distributed
+from stemseg.utils.folder_lock import held_folder
 
 _logger = logging.getLogger("stemseg.inference")
 
@@ -56,33 +58,34 @@ def segment(options: argparse.Namespace) -> None:
     folder = ResultFolder(output_directory(options))
     writers = build_writers(cfg, options.dataset, folder.path) + build_exporters(options.export, videos, folder.path)
     overlays = build_overlays(options, videos, folder.path)
-    if process.is_main:
-        settings = run_settings(options, cfg, videos.origin, hash_file(options.checkpoint))
-        folder.open(settings, overwrite=options.overwrite)
-    distributed.barrier()  # the others must not look before stale results are gone
+    with held_folder(folder.path) if process.is_main else nullcontext():
+        if process.is_main:
+            settings = run_settings(options, cfg, videos.origin, hash_file(options.checkpoint))
+            folder.open(settings, overwrite=options.overwrite)
+        distributed.barrier()  # the others must not look before stale results are gone
 
-    job = InferenceRunner(
-        sources=videos.sources,
-        folder=folder,
-        new_segmenter=lambda: load_segmenter(options, cfg, device),
-        writers=writers,
-        overlays=overlays,
-        process=process,
-        num_workers=options.num_cpu_workers,
-    )
-    seconds = job.run()
-    if process.is_main:
-        details = {"model": options.checkpoint.name, "videos": videos.origin, "more or fewer": more_or_fewer(cfg)}
-        details |= {title: text for title, text in info.about.items() if "\n" not in text}
-        summary = RunSummary(
-            folder.path, videos.category_names, min_score=options.min_score, overlays=overlays, details=details
+        job = InferenceRunner(
+            sources=videos.sources,
+            folder=folder,
+            new_segmenter=lambda: load_segmenter(options, cfg, device),
+            writers=writers,
+            overlays=overlays,
+            process=process,
+            num_workers=options.num_cpu_workers,
         )
-        for source in videos.sources:
-            summary.add(source, folder.load(source.sequence_id))
-        summary.write_page()
-        report(summary, seconds, folder.path, cfg)
-    if options.evaluate and process.is_main:
-        measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
+        seconds = job.run()
+        if process.is_main:
+            details = {"model": options.checkpoint.name, "videos": videos.origin, "more or fewer": more_or_fewer(cfg)}
+            details |= {title: text for title, text in info.about.items() if "\n" not in text}
+            summary = RunSummary(
+                folder.path, videos.category_names, min_score=options.min_score, overlays=overlays, details=details
+            )
+            for source in videos.sources:
+                summary.add(source, folder.load(source.sequence_id))
+            summary.write_page()
+            report(summary, seconds, folder.path, cfg)
+        if options.evaluate and process.is_main:
+            measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
 
 
 def record(options: argparse.Namespace, number: int, cfg: Config, info: ModelInfo, device: torch.device) -> None:

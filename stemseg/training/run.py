@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from contextlib import nullcontext
 
 import torch
 
@@ -30,6 +31,7 @@ from stemseg.training.validation import best_measure, build_validator
 from stemseg.training.visualization import build_visualizer
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
+from stemseg.utils.folder_lock import held_folder
 
 _logger = logging.getLogger("stemseg.training")
 
@@ -56,28 +58,29 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
     state = build_state(cfg, training_loss, log, device)
     state.category_names = {} if cfg.INPUT.NUM_CLASSES == 2 else training_category_names(cfg)
     start = StartFrom(options.restore_session, options.initial_ckpt, resume=not options.no_resume)
-    start_run(state, store, start, cfg, is_main=process.is_main)
-    if process.is_main:
-        record_config(cfg, directory, resumed=state.progress.iterations > 0)
+    with held_folder(directory) if process.is_main else nullcontext():
+        start_run(state, store, start, cfg, is_main=process.is_main)
+        if process.is_main:
+            record_config(cfg, directory, resumed=state.progress.iterations > 0)
 
-    trainer = Trainer(
-        state=state,
-        step=build_step(cfg, state, process, device),
-        dataset=dataset,
-        collate=collate_clips,
-        checkpoints=store,
-        settings=build_settings(cfg, options),
-        process=process,
-        device=device,
-        interrupts=interrupts,
-        paint=build_visualizer(cfg, training_loss.network.free_dim_bandwidths),
-        evaluate=build_validator(cfg, process, device) if options.eval_interval else None,
-    )
-    if trainer.run():
-        _logger.info("training is complete: %s", store.newest())
-        return 0
-    _logger.warning("interrupted and saved; give the same command again to go on from %s", store.newest())
-    return interrupts.exit_code
+        trainer = Trainer(
+            state=state,
+            step=build_step(cfg, state, process, device),
+            dataset=dataset,
+            collate=collate_clips,
+            checkpoints=store,
+            settings=build_settings(cfg, options),
+            process=process,
+            device=device,
+            interrupts=interrupts,
+            paint=build_visualizer(cfg, training_loss.network.free_dim_bandwidths),
+            evaluate=build_validator(cfg, process, device) if options.eval_interval else None,
+        )
+        if trainer.run():
+            _logger.info("training is complete: %s", store.newest())
+            return 0
+        _logger.warning("interrupted and saved; give the same command again to go on from %s", store.newest())
+        return interrupts.exit_code
 
 
 def build_state(cfg: Config, training_loss: TrainingLoss, log: TrainingLogger, device: torch.device) -> TrainingState:

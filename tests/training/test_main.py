@@ -17,6 +17,7 @@ from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import load_model_weights
 from stemseg.structures.rle import encode_rle
 from stemseg.training.main import main
+from stemseg.utils.folder_lock import held_folder
 from tests.helpers.paths import ROOT
 
 SMALL = [
@@ -109,6 +110,14 @@ def test_a_run_without_a_name_has_that_of_its_configuration_and_goes_on_there(
     assert main([*command, "--set", *SMALL, *tiny_dataset, "TRAINING.MAX_ITERATIONS=2"]) == 0
     assert f"going on from {directory / '000001.pth'}" in capfd.readouterr().err
     assert sorted(path.name for path in directory.glob("*.pth")) == ["000001.pth", "000002.pth"]
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(command, tmp_path, capfd):
+    folder = tmp_path / "checkpoints" / "custom" / "run"
+    with held_folder(folder):
+        assert command() == 1
+        assert "run is in use by process" in capfd.readouterr().err
+        assert [path.name for path in folder.iterdir()] == ["lock.json"]
 
 
 def test_fewer_iterations_than_are_done_are_refused_and_the_record_kept(command, tmp_path, capfd):
