@@ -97,7 +97,8 @@ def load_annotations(path: str | Path, *, check_masks: bool = False) -> VideoAnn
     path = Path(path)
     content = _read_json(path)
     labels = {
-        int(k): str(v) for k, v in _get(_get(content, "meta", str(path)), "category_labels", f"{path}: meta").items()
+        int(k): str(v)
+        for k, v in read_key(read_key(content, "meta", str(path)), "category_labels", f"{path}: meta").items()
     }
     if "sequences" in content:
         sequences = [_parse_sequence(entry, i, path, check_masks) for i, entry in enumerate(content["sequences"])]
@@ -184,21 +185,26 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _get(entry: Mapping[str, Any], key: str, where: str) -> Any:
+def read_key(entry: Any, key: str, where: str) -> Any:
+    """The value of a key in an entry of a JSON file.
+
+    Raises:
+        DataError: with ``where``, in which file and entry, and the keys that are there, where it is missing.
+    """
     if not isinstance(entry, Mapping) or key not in entry:
-        found = ", ".join(entry) if isinstance(entry, Mapping) else type(entry).__name__
+        found = ", ".join(entry) if isinstance(entry, Mapping) else f"a {type(entry).__name__}"
         raise DataError(f"{where}: key '{key}' is missing; found {found}")
     return entry[key]
 
 
 def _parse_sequence(entry: Mapping[str, Any], index: int, path: Path, check_masks: bool) -> VideoSequence:
     where = f"{path}: sequence '{entry.get('id', f'number {index}')}'"
-    base = {key: _get(entry, key, where) for key in ("id", "height", "width", "image_paths")}
+    base = {key: read_key(entry, key, where) for key in ("id", "height", "width", "image_paths")}
     if not base["image_paths"]:
         raise DataError(f"{where} has no frames; remove it from the file or list its image_paths")
     if entry.get("segmentations") is None:
         return VideoSequence(**base)
-    categories = {int(k): int(v) for k, v in _get(entry, "categories", where).items()}
+    categories = {int(k): int(v) for k, v in read_key(entry, "categories", where).items()}
     segmentations = [{int(k): v for k, v in frame.items()} for frame in entry["segmentations"]]
     if len(segmentations) != len(base["image_paths"]):
         raise DataError(
@@ -225,7 +231,9 @@ def _check_frame(
 
 def _parse_image(entry: Mapping[str, Any], index: int, path: Path, check_masks: bool) -> StillImage:
     where = f"{path}: image '{entry.get('image_path', f'number {index}')}'"
-    base = {key: _get(entry, key, where) for key in ("height", "width", "image_path", "categories", "segmentations")}
+    base = {
+        key: read_key(entry, key, where) for key in ("height", "width", "image_path", "categories", "segmentations")
+    }
     if len(base["categories"]) != len(base["segmentations"]):
         raise DataError(
             f"{where} has {len(base['categories'])} categories and {len(base['segmentations'])} segmentations, "

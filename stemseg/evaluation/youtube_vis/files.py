@@ -18,7 +18,7 @@ from stemseg.evaluation.ground_truth import (
     ground_truth_from_annotations,
     unannotated_error,
 )
-from stemseg.structures.annotations import load_video_annotations
+from stemseg.structures.annotations import load_video_annotations, read_key
 from stemseg.structures.rle import rle_from_coco
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import DataError, located
@@ -72,7 +72,7 @@ def load_results(path: str | Path, ground_truth: GroundTruth) -> list[VideoTrack
 def _video_of(
     entry: Any, videos: Mapping[str, GroundTruthVideo], ground_truth: GroundTruth, where: str
 ) -> GroundTruthVideo:
-    key = str(_get(entry, "video_id", where))
+    key = str(read_key(entry, "video_id", where))
     if key not in videos:
         raise DataError(
             f"{where}: video_id {entry['video_id']!r} is unknown: {ground_truth.source} has {len(videos)} videos, "
@@ -83,23 +83,23 @@ def _video_of(
 
 def _parse_track(entry: Mapping[str, Any], video: GroundTruthVideo, track_id: int, where: str) -> Track:
     where = f"{where} (video {video.id})"
-    masks = _get(entry, "segmentations", where)
+    masks = read_key(entry, "segmentations", where)
     if len(masks) != len(video):
         raise DataError(
             f"{where}: found {len(masks)} segmentations, expected one (or null) for each of the {len(video)} frames"
         )
     counts = [_to_counts(m, video, f"{where}, frame {t}") for t, m in enumerate(masks)]
-    return Track(track_id, int(_get(entry, "category_id", where)), float(_get(entry, "score", where)), counts)
+    return Track(track_id, int(read_key(entry, "category_id", where)), float(read_key(entry, "score", where)), counts)
 
 
 def _official_ground_truth(path: Path, content: Mapping[str, Any]) -> GroundTruth:
     tracks: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for index, annotation in enumerate(content["annotations"]):
-        tracks[_get(annotation, "video_id", f"{path}, annotation {index}")].append(annotation)
+        tracks[read_key(annotation, "video_id", f"{path}, annotation {index}")].append(annotation)
     videos = []
     for index, entry in enumerate(content["videos"]):
         where = f"{path}, video {entry.get('id', f'number {index}')}"
-        base = [_get(entry, key, where) for key in ("id", "height", "width", "file_names")]
+        base = [read_key(entry, key, where) for key in ("id", "height", "width", "file_names")]
         video = GroundTruthVideo(str(base[0]), *base[1:])
         video.tracks.extend(_official_track(a, video, f"{where}, annotation {a.get('id')}") for a in tracks[base[0]])
         videos.append(video)
@@ -107,13 +107,13 @@ def _official_ground_truth(path: Path, content: Mapping[str, Any]) -> GroundTrut
 
 
 def _official_track(annotation: Mapping[str, Any], video: GroundTruthVideo, where: str) -> GroundTruthTrack:
-    masks = _get(annotation, "segmentations", where)
+    masks = read_key(annotation, "segmentations", where)
     if len(masks) != len(video):
         raise DataError(f"{where}: found {len(masks)} segmentations, expected {len(video)}, one for each frame")
     areas = [area for area in annotation.get("areas") or () if area]
     return GroundTruthTrack(
         int(annotation["id"]),
-        int(_get(annotation, "category_id", where)),
+        int(read_key(annotation, "category_id", where)),
         [_to_counts(mask, video, f"{where}, frame {t}") for t, mask in enumerate(masks)],
         is_crowd=bool(annotation.get("iscrowd", 0)),
         area=None if annotation.get("areas") is None else float(np.mean(areas)) if areas else 0.0,
@@ -126,13 +126,6 @@ def _to_counts(mask: Any, video: GroundTruthVideo, where: str) -> str | None:
         return None
     with located(where):
         return rle_from_coco(mask, video.height, video.width)
-
-
-def _get(entry: Any, key: str, where: str) -> Any:
-    if not isinstance(entry, Mapping) or key not in entry:
-        found = ", ".join(entry) if isinstance(entry, Mapping) else f"a {type(entry).__name__}"
-        raise DataError(f"{where}: key '{key}' is missing; found {found}")
-    return entry[key]
 
 
 def _read_text(path: Path) -> bytes:
