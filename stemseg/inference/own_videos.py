@@ -68,7 +68,7 @@ class MemoryVideo(FrameSource):
     def __init__(self, frames: Iterable[np.ndarray], *, name: str = "video", fps: float | None = None) -> None:
         super().__init__(name, f"video '{name}'")
         self._fps = fps
-        self._frames: Sequence[np.ndarray] = frames if isinstance(frames, Sequence | np.ndarray) else ()
+        self._frames: Sequence[np.ndarray] | np.ndarray = frames if isinstance(frames, Sequence | np.ndarray) else ()
         self._coded = [] if isinstance(frames, Sequence | np.ndarray) else self._keep(frames)
         if not self.expected_length:
             raise DataError(f"{self.description} has no frames")
@@ -91,7 +91,7 @@ class MemoryVideo(FrameSource):
         if len(self._frames):
             image = rgb_to_bgr(self._frames[index], f"{self.description}, frame {index}")
         else:
-            image = cv2.imdecode(self._coded[index], cv2.IMREAD_COLOR)
+            image = np.asarray(cv2.imdecode(self._coded[index], cv2.IMREAD_COLOR))
         return Frame(f"{index:05d}", image)
 
     def _keep(self, frames: Iterable[np.ndarray]) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,8 @@ class SeenObject(NamedTuple):
     mask: np.ndarray
 
 
-class SeenFrame(NamedTuple):
+@dataclass(frozen=True)
+class SeenFrame:
     """A frame whose objects are known.
 
     Attributes:

@@ -197,7 +197,7 @@ class VideoWriter:
         self._writer.write(np.ascontiguousarray(frame))
 
     def _open(self, width: int, height: int) -> cv2.VideoWriter:
-        code = cv2.VideoWriter_fourcc(*_VIDEO_CODES[self._path.suffix])
+        code = cv2.VideoWriter.fourcc(*_VIDEO_CODES[self._path.suffix])
         with _without_native_messages():  # FFmpeg wonders about the code's spelling in WebM, and takes it
             writer = cv2.VideoWriter(str(self._part), code, self._fps, (width, height))
         if not writer.isOpened():
