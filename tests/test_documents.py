@@ -58,7 +58,7 @@ def test_every_document_is_found_from_the_readme():
 
 @pytest.fixture(scope="module")
 def helps() -> dict[str, str]:
-    """What ``--help`` says of each script that a document names, prepare_dataset.py's subcommands together."""
+    """Output of ``--help`` of each script that a document names, prepare_dataset.py's subcommands together."""
     texts = {}
     named = {script for script in SCRIPTS.findall(ALL_TEXT) if "__main__" in (ROOT / script).read_text()}
     for script in sorted(named - {"scripts/test.py"}):  # which takes pytest's arguments

@@ -97,7 +97,7 @@ class PlainClipStream(ClipStream):
 
 
 class FrameTerms(NamedTuple):
-    """What one frame gives to first convolutions. At each stride one map [C', H/s, W/s], C' channels of all decoders.
+    """The part of one frame in first convolutions. At each stride one map [C', H/s, W/s], C' channels of all decoders.
 
     Attributes:
         to_previous: W[2] f, its part in the output of the frame before.
@@ -151,7 +151,7 @@ class FirstConvolutions:
 
 
 class _Kept(NamedTuple):
-    """What is kept of a frame: the sum of its own term and the next frame's, and the term of the frame before."""
+    """The kept part of a frame: the sum of its own term and the next frame's, and the term of the frame before."""
 
     onward: FeaturePyramid
     before: FeaturePyramid | None
@@ -159,7 +159,7 @@ class _Kept(NamedTuple):
 
 
 class StreamedNetwork(EncoderDecoder, Protocol):
-    """What :class:`SharedClipStream` needs of a network."""
+    """The parts of a network that :class:`SharedClipStream` needs."""
 
     @property
     def decoders(self) -> list[SqueezeExpandDecoder]:

@@ -119,7 +119,7 @@ class Network(nn.Module):
         return SharedClipStream(self)
 
     def _predict(self, trunks: Sequence[Tensor], coarse: Tensor) -> NetworkOutput:
-        """What all heads make of the trunks [N, c4, T, H/4, W/4] of :attr:`decoders`."""
+        """The outputs of all heads, from the trunks [N, c4, T, H/4, W/4] of :attr:`decoders`."""
         trunk_of = dict(zip(self.decoders, trunks, strict=True))
         trunk = trunks[0]
         maps, appearance = self._embed(coarse, trunk)

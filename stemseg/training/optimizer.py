@@ -43,7 +43,7 @@ def build_optimizer(cfg: Config, module: nn.Module) -> Optimizer:
 
 
 def _parameter_groups(module: nn.Module, rate: float, backbone_factor: float) -> list[dict[str, Any]]:
-    """What is trained, in groups of one learning rate; none where everything is frozen."""
+    """Weights that are trained, in groups of one learning rate; none where everything is frozen."""
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     if backbone_factor == 1:
         return [{"params": [p for _, p in named]}] if named else []

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 import numpy as np
@@ -211,10 +212,12 @@ class VideoWriter:
         self._part = self._stack.enter_context(replacing(self._path, suffix=self._path.suffix))
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._writer is not None:
             self._writer.release()
-        self._stack.__exit__(*exc_info)
+        self._stack.__exit__(kind, error, trace)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What inference computes once per frame equals what the heads compute anew for each clip, and is as much less work."""
+"""Work that inference does once per frame equals what heads compute anew for each clip, and is as much less work."""
 
 from collections import deque
 

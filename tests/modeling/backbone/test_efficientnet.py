@@ -90,7 +90,7 @@ def test_frozen_stages_get_no_gradient_and_keep_their_statistics(norm):
 
 
 def source_name(name):
-    """What the published file calls one of our tensors."""
+    """The published file's name of one of our tensors."""
     parts = name.split(".")
     if parts[1] == "stem":
         return f"{ {'conv1': '_conv_stem', 'bn1': '_bn0'}[parts[2]] }.{parts[3]}"
