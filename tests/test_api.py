@@ -18,18 +18,9 @@ from stemseg.modeling.model_files import ModelInfo, pack_model
 from stemseg.modeling.network import build_network
 from stemseg.utils.errors import CheckpointError, DataError
 from tests.helpers.paths import ROOT
+from tests.helpers.small_network import SMALL_CUSTOM_MODEL
 
-SMALL = [
-    "INPUT.MIN_DIM=64", "INPUT.MAX_DIM=96", "INPUT.NUM_FRAMES=4", "INPUT.NUM_CLASSES=3", "TRAINING.MODE=custom",
-    "DATA.MIX={custom: 1.0}", "MODEL.USE_SEEDINESS_HEAD=false", "MODEL.USE_SEMSEG_HEAD=true",
-    "MODEL.BACKBONE.TYPE=R-14-FPN", "MODEL.BACKBONE.NORM=group", "MODEL.BACKBONE.NORM_GROUPS=4",
-    "MODEL.BACKBONE.FREEZE_AT_STAGE=0", "MODEL.RESNETS.STEM_OUT_CHANNELS=8", "MODEL.RESNETS.RES2_OUT_CHANNELS=16",
-    "MODEL.RESNETS.WIDTH_PER_GROUP=4", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=16",
-    "DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=2", "DATA.CUSTOM.MAX_INFERENCE_TRACKS=3",
-    *(f"MODEL.{decoder}.{key}" for decoder in ("EMBEDDINGS", "SEMSEG")
-      for key in ("INTER_CHANNELS=[8, 8, 8, 8]", "GN_NUM_GROUPS=4")),
-    "CLUSTERING.MIN_SEEDINESS_PROB=0.1",
-]  # fmt: skip
+SMALL = [*SMALL_CUSTOM_MODEL, "DATA.CUSTOM.MAX_INFERENCE_TRACKS=3"]
 LENGTH, SIZE = 9, (60, 80)
 
 

@@ -35,18 +35,8 @@ from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.drawing import VideoWriter
 from stemseg.utils.errors import ConfigError
+from tests.helpers.small_network import SMALL_CUSTOM_MODEL
 
-SMALL = [
-    "INPUT.MIN_DIM=64", "INPUT.MAX_DIM=96", "INPUT.NUM_FRAMES=4", "INPUT.NUM_CLASSES=3", "TRAINING.MODE=custom",
-    "DATA.MIX={custom: 1.0}", "MODEL.USE_SEEDINESS_HEAD=false", "MODEL.USE_SEMSEG_HEAD=true",
-    "MODEL.BACKBONE.TYPE=R-14-FPN", "MODEL.BACKBONE.NORM=group", "MODEL.BACKBONE.NORM_GROUPS=4",
-    "MODEL.BACKBONE.FREEZE_AT_STAGE=0", "MODEL.RESNETS.STEM_OUT_CHANNELS=8", "MODEL.RESNETS.RES2_OUT_CHANNELS=16",
-    "MODEL.RESNETS.WIDTH_PER_GROUP=4", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=16",
-    "DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=2",
-    *(f"MODEL.{decoder}.{key}" for decoder in ("EMBEDDINGS", "SEMSEG")
-      for key in ("INTER_CHANNELS=[8, 8, 8, 8]", "GN_NUM_GROUPS=4")),
-    "CLUSTERING.MIN_SEEDINESS_PROB=0.1",
-]  # fmt: skip
 LENGTHS = {"one": 6, "two": 3, "three": 9}
 
 
@@ -64,7 +54,7 @@ def workspace(tmp_path: Path) -> Path:
         sequences.append(VideoSequence(name, 60, 80, paths))
     save_video_annotations(tmp_path / "val.json", sequences, {1: "cat", 2: "dog"})
     videos = [f"DATA.CUSTOM.VAL_JSON={tmp_path / 'val.json'}", f"DATA.CUSTOM.VAL_IMAGES={tmp_path / 'images'}"]
-    cfg = load_config(None, [*SMALL, *videos])
+    cfg = load_config(None, [*SMALL_CUSTOM_MODEL, *videos])
     (tmp_path / "model").mkdir()
     cfg.save(tmp_path / "model" / "config.yaml")
     torch.manual_seed(0)

@@ -15,15 +15,9 @@ from stemseg.utils.errors import ConfigError, DataError
 from tests.helpers.golden_weights import det, fill_state_dict, relative_difference
 from tests.helpers.hierarchical_config import RELEASED, small_hierarchical_config
 from tests.helpers.paths import GOLDEN_DIR
+from tests.helpers.small_network import SMALL_NETWORK
 
-TINY = [
-    "INPUT.NUM_FRAMES=4", "MODEL.BACKBONE.TYPE=R-14-FPN", "MODEL.RESNETS.STEM_OUT_CHANNELS=8",
-    "MODEL.RESNETS.RES2_OUT_CHANNELS=16", "MODEL.RESNETS.WIDTH_PER_GROUP=8", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=8",
-] + [
-    f"MODEL.{section}.{value}"
-    for section in ("EMBEDDINGS", "SEEDINESS", "SEMSEG")
-    for value in ("INTER_CHANNELS=[8,8,4,4]", "GN_NUM_GROUPS=2")
-]  # fmt: skip
+TINY = [*SMALL_NETWORK, "MODEL.BACKBONE.NORM=frozen", "INPUT.NUM_FRAMES=4"]
 
 
 def tiny_network(*overrides):

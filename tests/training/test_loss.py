@@ -18,6 +18,7 @@ from stemseg.training.run import build_state, build_step
 from stemseg.utils.distributed import ProcessInfo
 from tests.helpers.golden_weights import det, fill_state_dict, load_golden, relative_difference
 from tests.helpers.paths import GOLDEN_DIR
+from tests.helpers.small_network import SMALL_NETWORK
 
 CPU = torch.device("cpu")
 # names of the terms in the golden files; the semantic one was logged at twice its value there
@@ -90,7 +91,8 @@ def test_two_training_steps_equal_the_published_ones(name, monkeypatch):
     log = TrainingLogger(None, max_iterations=2, display_interval=1, summary_interval=1)
     step = build_step(cfg, build_state(cfg, training_loss, log, CPU), ProcessInfo(), CPU)
     for i, tolerance in enumerate([(1e-6, 1e-5), (5e-5, 1e-3)]):
-        report = step(iter([_golden_batch(arrays)]), [0])
+        report = step.accumulate(iter([_golden_batch(arrays)]), [0])
+        step.move()
         _check_terms(report, golden[i], tolerance[0])
         _check_gradients(training_loss, golden[i], tolerance[1])
         _check_arrays(training_loss, arrays, i)
@@ -100,19 +102,7 @@ def test_two_training_steps_equal_the_published_ones(name, monkeypatch):
             assert relative_difference(maps, expected) < 1e-5
 
 
-SMALL = [
-    "MODEL.BACKBONE.TYPE=R-14-FPN",
-    "MODEL.BACKBONE.NORM=group",
-    "MODEL.BACKBONE.NORM_GROUPS=8",
-    "MODEL.BACKBONE.FREEZE_AT_STAGE=0",
-    "MODEL.RESNETS.STEM_OUT_CHANNELS=8",
-    "MODEL.RESNETS.RES2_OUT_CHANNELS=16",
-    "MODEL.RESNETS.WIDTH_PER_GROUP=8",
-    "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=16",
-    *(f"MODEL.{head}.INTER_CHANNELS=[8, 8, 8, 8]" for head in ("EMBEDDINGS", "SEEDINESS", "SEMSEG")),
-    *(f"MODEL.{head}.GN_NUM_GROUPS=4" for head in ("EMBEDDINGS", "SEEDINESS", "SEMSEG")),
-    "INPUT.NUM_FRAMES=2",
-]
+SMALL = [*SMALL_NETWORK, "INPUT.NUM_FRAMES=2"]
 
 
 def _small_loss(*overrides) -> TrainingLoss:

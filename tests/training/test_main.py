@@ -19,22 +19,13 @@ from stemseg.structures.rle import encode_rle
 from stemseg.training.main import main
 from stemseg.utils.folder_lock import held_folder
 from tests.helpers.paths import ROOT
+from tests.helpers.small_network import SMALL_NETWORK
 
 SMALL = [
     "TRAINING.MODE=custom",
     "TRAINING.BATCH_SIZE=2",
     "DATA.MIX={custom: 1.0}",
-    "MODEL.BACKBONE.TYPE=R-14-FPN",
-    "MODEL.BACKBONE.NORM=group",
-    "MODEL.BACKBONE.NORM_GROUPS=4",
-    "MODEL.BACKBONE.FREEZE_AT_STAGE=0",
-    "MODEL.BACKBONE.PRETRAINED_WEIGHTS=null",
-    "MODEL.RESNETS.STEM_OUT_CHANNELS=4",
-    "MODEL.RESNETS.RES2_OUT_CHANNELS=8",
-    "MODEL.RESNETS.WIDTH_PER_GROUP=4",
-    "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=8",
-    *(f"MODEL.{head}.INTER_CHANNELS=[4, 4, 4, 4]" for head in ("EMBEDDINGS", "SEEDINESS", "SEMSEG")),
-    *(f"MODEL.{head}.GN_NUM_GROUPS=2" for head in ("EMBEDDINGS", "SEEDINESS", "SEMSEG")),
+    *SMALL_NETWORK,
     "INPUT.MIN_DIM=96",
     "INPUT.MAX_DIM=128",
     "INPUT.NUM_FRAMES=2",

@@ -9,11 +9,9 @@ from stemseg.modeling.backbone.build import build_backbone
 from stemseg.modeling.backbone.norms import FrozenBatchNorm, fold_norms
 from stemseg.utils.errors import ConfigError
 from tests.helpers.golden_weights import fill_state_dict, load_golden, relative_difference
+from tests.helpers.small_network import SMALL_NETWORK
 
-TINY = [
-    "MODEL.BACKBONE.TYPE=R-14-FPN", "MODEL.RESNETS.STEM_OUT_CHANNELS=8", "MODEL.RESNETS.RES2_OUT_CHANNELS=16",
-    "MODEL.RESNETS.WIDTH_PER_GROUP=8", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS=8", "MODEL.BACKBONE.NORM_GROUPS=4",
-]  # fmt: skip
+TINY = [*SMALL_NETWORK, "MODEL.BACKBONE.NORM=frozen", "MODEL.BACKBONE.FREEZE_AT_STAGE=2"]
 
 
 def build(*overrides):
