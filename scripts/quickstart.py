@@ -1,6 +1,7 @@
 """From nothing to segmented videos: ``python scripts/quickstart.py``.
 
-Makes the environment, generates videos of moving textured objects, trains a small network on them from scratch,
+Makes the environment and segments a video with the model that ships with the package: the one that ``--input`` names, or
+a generated one. Then generates more videos of moving textured objects, trains a small network on them from scratch,
 segments held-out videos, measures the result with the official metrics, and writes pictures and an overlay video. Needs
 no GPU, data or downloads beyond the Python packages. Each step is one of the project's own commands, which it prints:
 run them by hand with another configuration to scale up.
@@ -30,6 +31,7 @@ MODEL_NAME = "quickstart"
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; ``arguments`` None takes the process's own."""
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", nargs="+", help="video of your own to segment first (default: a generated one)")
     parser.add_argument("--output", type=Path, default=ROOT / "workspace" / "quickstart", help="folder to write to")
     parser.add_argument("--cfg", default="quickstart.yaml", help="configuration to train")
     parser.add_argument("--num_train", type=int, default=320, help="videos to train on")
@@ -62,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sizes = ["--num_train", str(args.num_train), "--num_val", str(args.num_val)]
         step("Generate videos", "scripts/generate_videos.py", "--output", str(videos), "--preview",
              "--distinct_classes", "--workers", str(min(4, os.cpu_count() or 1)), *sizes)  # fmt: skip
+    first = args.input or [str(sorted((videos / "val").iterdir())[0])]
+    step("Segment a video with the model that ships with the package", "stemseg/inference/main.py", "laptop", "--input",
+         *first, "--output_dir", str(output / "first_look"), "--save_vis", "--device", args.device)  # fmt: skip
+    print(f"\nLook at {output / 'first_look' / 'report.html'} while the rest goes on", flush=True)
     step("Train from scratch", "stemseg/training/main.py", "--model_dir", MODEL_NAME, "--cfg", args.cfg,
          "--device", args.device, "--num_cpu_workers", "0", *overrides)  # fmt: skip
     checkpoint = max(checkpoints.glob("[0-9]*.pth"))
@@ -72,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
          str(results / "results.json"), "--gt", str(videos / "val.json"), "--images", str(videos / "val"),
          "--output", str(output / "evaluation"), "--worst", "4")  # fmt: skip
     print(f"\nDone in {time.perf_counter() - start:.0f} s. Look at:")
+    print(f"  {output / 'first_look'}  the first video, segmented by the model that ships with the package")
     print(f"  {videos / 'train.png'}  what was trained on\n  {results}  overlays and videos\n  {output / 'evaluation'}")
     return 0
 

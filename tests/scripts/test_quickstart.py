@@ -43,8 +43,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_quickstart(steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     assert run_python("scripts/quickstart.py", ["--output", str(tmp_path), *SMALL], ROOT) == 0
     assert steps == [
-        "scripts/generate_videos.py", "stemseg/training/main.py", "stemseg/inference/main.py", "scripts/evaluate.py",
+        "scripts/generate_videos.py", "stemseg/inference/main.py", "stemseg/training/main.py",
+        "stemseg/inference/main.py", "scripts/evaluate.py",
     ]  # fmt: skip
+    assert (tmp_path / "first_look/report.html").is_file()
     assert "Look at:" in capsys.readouterr().out
     assert (tmp_path / "videos/train.png").is_file()
     assert list(tmp_path.glob("results/overlays/**/*.png")) or list(tmp_path.glob("results/overlays/**/*.jpg"))
