@@ -1,10 +1,10 @@
 """From nothing to segmented videos: ``python scripts/quickstart.py``.
 
-Makes the environment and segments a video with the model that ships with the package: the one that ``--input`` names, or
-a generated one. Then generates more videos of moving textured objects, trains a small network on them from scratch,
-segments held-out videos, measures the result with the official metrics, and writes pictures and an overlay video. Needs
-no GPU, data or downloads beyond the Python packages. Each step is one of the project's own commands, which it prints:
-run them by hand with another configuration to scale up.
+Makes the environment and segments a video with the model that ships with the package: the one that ``--input``
+names, or a generated one. Then generates more videos of moving textured objects, trains a small network on them from
+scratch, segments held-out videos, measures the result with the official metrics, and writes pictures and an overlay
+video. Needs no GPU, data or downloads beyond the Python packages. Each step is one of the project's own commands, which
+it prints: run them by hand with another configuration to scale up.
 """
 
 from __future__ import annotations
