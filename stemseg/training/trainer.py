@@ -19,10 +19,9 @@ from torch import nn
 
 from stemseg.structures.clip import Clip, ClipBatch
 from stemseg.training.checkpoints import CheckpointStore, TrainingState
-from stemseg.training.interrupts import InterruptListener
+from stemseg.training.interrupts import InterruptListener, Rescue, explained
 from stemseg.training.loader import MicroBatchSampler, SampleSource, WaitMeter, build_loader, random_seed
 from stemseg.training.logger import IterationRecord
-from stemseg.training.rescue import Rescue, explained
 from stemseg.training.step import OptimizationStep, StepReport
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
