@@ -10,7 +10,7 @@ import numpy as np
 
 from stemseg.data.preprocessing import ImagePreprocessor, pad_to_multiple
 from stemseg.inference.online_engine import InferenceEngine
-from stemseg.inference.tracks import MaskResizer
+from stemseg.inference.tracks import PIXELS, MaskResizer, track_scores
 from stemseg.utils.errors import DataError
 
 
@@ -98,12 +98,12 @@ class VideoStream:
         store = self._engine.store
         labels = store.labels(frame)
         resizer = self._resizer = self._resizer or self._new_resizer(labels.shape)
-        largest = max((record.num_pixels for record in store.records.values()), default=1)
+        scores = track_scores(store, list(store.records), PIXELS)
         objects = []
         for number in (int(label) for label in np.unique(labels) if label > 0):
             mask, record = resizer.resize(labels, number), store.records[number]
             if mask.any():
-                objects.append(SeenObject(number, record.category, record.num_pixels / largest, mask))
+                objects.append(SeenObject(number, record.category, scores[number], mask))
         return objects
 
     def _new_resizer(self, label_size: tuple[int, ...]) -> MaskResizer:
