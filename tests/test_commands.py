@@ -1,7 +1,6 @@
 """Commands: one signature, one style of flags, ``--help`` that answers at once, in a clone and installed alike.
 
-Installing takes seconds, so that the console commands are checked on what setup.py declares; CONTRIBUTING.md tells how
-to try a real installation.
+Installing takes a while, so the console commands are read from setup.py and their modules run.
 """
 
 from __future__ import annotations

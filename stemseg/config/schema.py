@@ -47,18 +47,18 @@ class Range(NamedTuple):
     low: float
     high: float
     above: bool = False  # above ``low``, not ``low`` itself
-    count: int | None = None
+    length: int | None = None
 
     def allows(self, value: Any) -> bool:
         """Whether a number, each one of a list, or each value of a mapping lies in the range; NaN never does."""
         if isinstance(value, Mapping):
             return all(map(self.allows, value.values()))
         if isinstance(value, list):
-            return self.count in (None, len(value)) and all(map(self.allows, value))
+            return self.length in (None, len(value)) and all(map(self.allows, value))
         return self.low <= value <= self.high and not (self.above and value == self.low)
 
     def __str__(self) -> str:
-        numbers = f"{self.count} numbers" if self.count else "a number"
+        numbers = f"{self.length} numbers" if self.length else "a number"
         start = f"above {self.low:.10g} and at most" if self.above else f"from {self.low:.10g} to"
         return f"{numbers} {start} {self.high:.10g}"
 
@@ -68,12 +68,12 @@ _SHARE, _WEIGHT, _FACTOR = Range(0, 1), Range(0, 1e6), Range(0, 1, above=True)
 # by the last part of a key, which means the same in every section; every number of defaults.yaml has choices or a range
 # (those of losses' weights, WEIGHT and WEIGHT_..., are in range_of)
 _RANGES: dict[str, Range] = {
-    "IMAGE_MEAN": Range(0, 255, count=3),
-    "IMAGE_STD": Range(1e-4, 1e4, count=3),
+    "IMAGE_MEAN": Range(0, 255, length=3),
+    "IMAGE_STD": Range(1e-4, 1e4, length=3),
     **dict.fromkeys(("MIN_DIM", "MAX_DIM"), Range(1, 16384)),
     "NUM_CLASSES": Range(2, 10000),
     "EMBEDDING_SIZE": Range(2, 64),
-    "INTER_CHANNELS": _CHANNELS._replace(count=4),
+    "INTER_CHANNELS": _CHANNELS._replace(length=4),
     **dict.fromkeys(
         ("STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS", "WIDTH_PER_GROUP", "BACKBONE_OUT_CHANNELS", "CONDITION_CHANNELS",
          "HIDDEN_CHANNELS"), _CHANNELS),
@@ -98,8 +98,8 @@ _RANGES: dict[str, Range] = {
     **dict.fromkeys(("FRAME_GAP_LOWER", "FRAME_GAP_UPPER"), Range(1, 1e6)),
     "INFERENCE_FRAME_OVERLAP": Range(1, max(CLIP_LENGTHS) - 1),
     "MAX_INFERENCE_TRACKS": Range(1, 1e6),
-    **dict.fromkeys(("FILTER_MIN_AREA", "FILTER_MIN_TRACK_LENGTH"), Range(0, 1e9, count=2)),
-    **dict.fromkeys(("FILTER_MIN_BOX_FILL", "FILTER_MAX_GAP_RATIO"), _SHARE._replace(count=2)),
+    **dict.fromkeys(("FILTER_MIN_AREA", "FILTER_MIN_TRACK_LENGTH"), Range(0, 1e9, length=2)),
+    **dict.fromkeys(("FILTER_MIN_BOX_FILL", "FILTER_MAX_GAP_RATIO"), _SHARE._replace(length=2)),
     **dict.fromkeys(
         ("MIN_SEEDINESS_PROB", "PRIMARY_PROB_THRESHOLD", "SECONDARY_PROB_THRESHOLD", "MIN_MATCH_IOU",
          "SEEDINESS_THRESHOLD"), _SHARE),
@@ -108,8 +108,8 @@ _RANGES: dict[str, Range] = {
     "SOURCES": _WEIGHT,
     **dict.fromkeys(("HEIGHT", "WIDTH"), Range(1, 16384)),
     "MAX_OBJECTS": Range(0, 1000),
-    "OBJECT_SIZE": Range(0.01, 4, count=2),
-    "ZOOM": Range(1, 100, count=2),
+    "OBJECT_SIZE": Range(0.01, 4, length=2),
+    "ZOOM": Range(1, 100, length=2),
     "MOTION": Range(0, 100),
     "LIGHT": Range(0, 255),
     **dict.fromkeys(("BEHIND_PROBABILITY", "BLUR_PROBABILITY"), _SHARE),

@@ -124,15 +124,17 @@ class CategorySpace:
     def _own_categories(self, dataset: str, labels: Mapping[int, str], source: Path) -> dict[int, int]:
         """The map of a dataset in its own space: the same names, and unless it is a custom one also the same ids."""
         ids, by_name_only = self._ids(), dataset == CUSTOM
-        targets = {i: ids.get(self._spelling(name, ids)) for i, name in labels.items()}
-        for i, target in targets.items():
+        targets: dict[int, int] = {}
+        for i, name in labels.items():
+            target = ids.get(self._spelling(name, ids))
             if target is None or (target != i and not by_name_only):
                 expected = _listing(self.names) if by_name_only else f"'{self.names.get(i, 'no such category')}'"
                 raise DataError(
-                    f"{source}: category {i} is '{labels[i]}', expected {expected} (mode '{self.name}'). Either the "
+                    f"{source}: category {i} is '{name}', expected {expected} (mode '{self.name}'). Either the "
                     "file holds another dataset, or its spelling is missing from 'synonyms' in "
                     f"{_MAPS_DIR.name}/{self.name}.yaml"
                 )
+            targets[i] = target
         return targets
 
     def _shared_categories(self, labels: Mapping[int, str], source: Path) -> dict[int, int]:

@@ -70,8 +70,9 @@ def open_training_set(name: str, cfg: Config) -> OpenedVideos | OpenedStills:
     if entry.name == CUSTOM:
         json_path, image_dir = _custom_paths("train", cfg)
         annotations = load_annotations(json_path)
-        opened = OpenedVideos if isinstance(annotations, VideoAnnotations) else OpenedStills
-        return opened(annotations, image_dir)
+        if isinstance(annotations, VideoAnnotations):
+            return OpenedVideos(annotations, image_dir)
+        return OpenedStills(annotations, image_dir)
     return open_videos(name, "train", cfg) if entry.kind == "videos" else open_stills(name, cfg)
 
 

@@ -62,8 +62,10 @@ class Chainer:
 
     def add(self, clip: ClipLabels) -> ChainedClip:
         """Chain the next clip of the video; its frames must reach behind those of the clip before."""
-        num_common = self._num_common(clip.frames)
-        matches = self._match(clip, num_common) if num_common else {}
+        num_common, matches = 0, {}
+        if self._previous is not None:
+            num_common = max(0, self._previous.frames[-1] - clip.frames[0] + 1)
+            matches = self._match(self._previous, clip, num_common) if num_common else {}
         track_ids = [
             self._previous_ids[matches[i] - 1] if i in matches else self._new_track()
             for i in range(1, clip.num_instances + 1)
@@ -71,13 +73,7 @@ class Chainer:
         self._previous, self._previous_ids = clip, track_ids
         return ChainedClip(clip.frames[num_common:], clip.labels[num_common:], track_ids)
 
-    def _num_common(self, frames: Sequence[int]) -> int:
-        if self._previous is None:
-            return 0
-        return max(0, self._previous.frames[-1] - frames[0] + 1)
-
-    def _match(self, clip: ClipLabels, num_common: int) -> dict[int, int]:
-        previous = self._previous
+    def _match(self, previous: ClipLabels, clip: ClipLabels, num_common: int) -> dict[int, int]:
         return match_instances(
             previous.labels[-num_common:], clip.labels[:num_common], previous.num_instances, clip.num_instances,
             min_iou=self._min_iou, compat=self._compat,

@@ -37,7 +37,7 @@ class InputVideos:
         is_annotated: whether ``origin`` is an annotation file that has ground truth for all of them.
     """
 
-    sources: list[FrameSource]
+    sources: Sequence[FrameSource]
     category_names: dict[int, str]
     origin: str
     is_annotated: bool = False

@@ -102,8 +102,8 @@ class InferenceRunner:
                 writer.assemble(self._folder.load(source.sequence_id) for source in self._sources)
 
     def _progress_bar(self, sources: Sequence[FrameSource]) -> tqdm:
-        lengths = [source.expected_length for source in sources]
-        total = None if None in lengths else sum(lengths)
+        lengths = [length for source in sources if (length := source.expected_length) is not None]
+        total = sum(lengths) if len(lengths) == len(sources) else None
         return tqdm(total=total, unit="frame", desc="segmenting", disable=not self._process.is_main or not sources)
 
 

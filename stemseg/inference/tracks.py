@@ -91,7 +91,7 @@ class TrackStore:
             class_votes: [I, K], class logits summed over each instance's pixels in these frames.
             seediness: [I], the same of the seediness, for scores by confidence.
         """
-        self.size = tuple(clip.labels.shape[-2:])
+        self.size = (clip.labels.shape[-2], clip.labels.shape[-1])
         self._add_records(clip, None if class_votes is None else class_votes.cpu().double().numpy())
         if seediness is not None:
             self._add_seediness(clip.track_ids, seediness.tolist())
@@ -165,7 +165,7 @@ def collect_tracks(
     """
     kept = rank_tracks(store.records, max_tracks)
     segmentations: dict[int, list[str | None]] = {track_id: [None] * len(store) for track_id in kept}
-    if kept:
+    if kept and store.size is not None:
         resizer = MaskResizer(
             label_size=store.size, label_stride=store.label_stride, network_size=network_size, video_size=video_size
         )

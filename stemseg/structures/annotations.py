@@ -148,7 +148,7 @@ def _sequence_entry(sequence: VideoSequence) -> dict[str, Any]:
         "width": sequence.width,
         "image_paths": list(sequence.image_paths),
     }
-    if sequence.is_annotated:
+    if sequence.categories is not None and sequence.segmentations is not None:
         entry["categories"] = {str(k): v for k, v in sequence.categories.items()}
         entry["segmentations"] = [{str(k): v for k, v in frame.items()} for frame in sequence.segmentations]
     return entry

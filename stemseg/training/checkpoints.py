@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
-from torch import nn
 from torch.optim import Optimizer
 
 from stemseg.config import Config
+from stemseg.config.yaml_reader import read_yaml
 from stemseg.modeling.network import Network
 from stemseg.modeling.weights import (
     load_model_weights,
@@ -33,6 +32,7 @@ from stemseg.modeling.weights import (
     save_weights_file,
 )
 from stemseg.training.logger import TrainingLogger
+from stemseg.training.loss import TrainingLoss
 from stemseg.training.optimizer import LearningRateSchedule
 from stemseg.utils.errors import CheckpointError, ConfigError, TrainingError
 from stemseg.utils.files import make_folder, write_text
@@ -173,7 +173,7 @@ class TrainingState:
         category_names: name of each category id, for those who use the model.
     """
 
-    training_loss: nn.Module
+    training_loss: TrainingLoss
     optimizer: Optimizer
     schedule: LearningRateSchedule
     scaler: torch.amp.GradScaler
@@ -307,8 +307,7 @@ def record_config(cfg: Config, directory: Path, *, resumed: bool) -> None:
     """Write ``config.yaml`` into the run's directory; tell what changed since a ``resumed`` run wrote its own."""
     path = directory / CONFIG_NAME
     if resumed and path.is_file():
-        before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        for change in config_changes(before, cfg.to_dict()):
+        for change in config_changes(read_yaml(path), cfg.to_dict()):
             _logger.warning("the configuration changed since this run began: %s", change)
     cfg.save(path)
 

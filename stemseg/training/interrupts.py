@@ -7,10 +7,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from stemseg.utils.errors import StemsegError, TrainingError
 from stemseg.utils.text import first_line
 
 _logger = logging.getLogger(__name__)
+_Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 # Ctrl-C, the end of a job, a closed terminal, and the warning that batch systems send before the end
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
@@ -33,7 +35,7 @@ class InterruptListener:
 
     def __init__(self) -> None:
         self._received: int | None = None
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, _Handler] = {}
 
     @property
     def requested(self) -> bool:

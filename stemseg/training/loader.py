@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -71,7 +71,7 @@ class _MicroBatches(Dataset[ClipBatch | StemsegError]):
             return error
 
 
-def _as_it_is(batch: ClipBatch | StemsegError) -> ClipBatch | StemsegError:
+def _as_it_is(batch: Any) -> Any:
     """A micro-batch that is collated already."""
     return batch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -86,7 +86,7 @@ class TrainingLoss(nn.Module):
             total, terms = self._segmentation_loss(upsample_output(output), targets)
         else:
             total, terms = self._segmentation_loss(output, small_targets)
-        if self.network.offset_head is not None:
+        if self.network.offset_head is not None and output.appearance is not None:
             flow = appearance_loss(self.network.offset_head, output.appearance, [t.masks for t in small_targets])
             flow_total = self._flow_weight * flow.bits_per_dimension
             total = flow_total if self.warming_up else total + flow_total
@@ -131,8 +131,8 @@ def _as_float32(output: NetworkOutput) -> NetworkOutput:
     return _map(Tensor.float, output)
 
 
-def _map(function, output: NetworkOutput) -> NetworkOutput:
-    return NetworkOutput(*(None if x is None else function(x) for x in output))
+def _map(function: Callable[[Tensor], Tensor], output: NetworkOutput) -> NetworkOutput:
+    return NetworkOutput._make(None if x is None else function(x) for x in output)
 
 
 def downscale_targets(targets: ClipTargets) -> ClipTargets:

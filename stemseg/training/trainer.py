@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from stemseg.modeling.network import Network
 from stemseg.structures.clip import Clip, ClipBatch
 from stemseg.training.checkpoints import CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener, Rescue, explained
@@ -29,7 +29,7 @@ from stemseg.utils.errors import TrainingError
 
 _logger = logging.getLogger(__name__)
 
-Evaluate = Callable[[nn.Module, int], Mapping[str, float]]
+Evaluate = Callable[[Network, int], Mapping[str, float]]
 Paint = Callable[[ClipBatch, Any], Mapping[str, np.ndarray]]
 
 

@@ -21,8 +21,8 @@ T = TypeVar("T")
 class CommandParser(argparse.ArgumentParser):
     """Parser whose flags are written with underscores and understood with hyphens too; abbreviations are refused."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **options)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(  # type: ignore[override]  # argparse's overloads differ between the versions of Python
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None

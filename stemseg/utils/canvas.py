@@ -100,8 +100,10 @@ class Canvas:
         font = ImageFont.load_default(size=size * self._factor)
         align = {"l": "left", "m": "center", "r": "right"}[anchor[0]]
         weight = round(size * self._factor / 48) if bold else 0  # the font has no bold face
-        style = {"fill": color, "font": font, "stroke_width": weight, "stroke_fill": color}
-        self._draw.text(self._scaled([position])[0], text, anchor=anchor, align=align, spacing=0.35 * size, **style)
+        self._draw.text(
+            self._scaled([position])[0], text, fill=color, font=font, anchor=anchor, align=align, spacing=0.35 * size,
+            stroke_width=weight, stroke_fill=color,
+        )  # fmt: skip
 
     def arrow(self, points: Sequence[Point], *, color: Color = INK, line: float = 3, dashed: bool = False) -> None:
         """A polyline that ends in an arrowhead."""

@@ -90,6 +90,18 @@ def test_a_dataset_is_segmented_into_every_format(workspace: Path) -> None:
     assert not list(output.rglob("*.part*"))
 
 
+def test_a_checkpoint_and_a_dataset_are_enough(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As published: ``main.py CKPT --dataset ytvis``; the rest is beside the checkpoint and in the environment."""
+    (workspace / "val.json").rename(workspace / "youtube_vis_val.json")
+    monkeypatch.setenv("STEMSEG_JSON_ANNOTATIONS_DIR", str(workspace))
+    monkeypatch.setenv("YOUTUBE_VIS_BASE_DIR", str(workspace / "images"))
+    load_config(None, [*SMALL_CUSTOM_MODEL, "DATA.YOUTUBE_VIS.INFERENCE_FRAME_OVERLAP=2"]).save(
+        workspace / "model" / "config.yaml"
+    )
+    assert inference_main.main([str(workspace / "model" / "000001.pth"), "--dataset", "ytvis"]) == 0
+    assert {result["video_id"] for result in _results(workspace / "model" / "inference")} == set(LENGTHS)
+
+
 def test_an_interrupted_run_goes_on_and_does_nothing_twice(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, output = workspace / "whole", workspace / "out"
     assert _run(workspace, "--dataset", "custom", "-o", str(whole)) == 0

@@ -69,11 +69,14 @@ def convert(job: CocoImage) -> Converted:
     name = job.image["file_name"]
     problems = [] if job.images is None else image_problems(job.images / name, (height, width))
     left_out: Counter[str] = Counter()
-    categories, segmentations, crowds = [], [], []
+    categories: list[int] = []
+    segmentations: list[str] = []
+    crowds: list[str] = []
     for annotation in job.annotations:
         where = f"annotation {annotation.get('id')}"
-        if annotation.get("category_id") not in job.categories:
-            problems.append(f"{where} has category {annotation.get('category_id')}, which the file does not list")
+        category = annotation.get("category_id")
+        if category not in job.categories:
+            problems.append(f"{where} has category {category}, which the file does not list")
         try:
             counts = rle_from_coco(annotation.get("segmentation"), height, width)
         except DataError as error:
@@ -83,8 +86,8 @@ def convert(job: CocoImage) -> Converted:
             left_out["instances smaller than a pixel"] += 1
         elif annotation.get("iscrowd"):
             crowds.append(counts)
-        else:
-            categories.append(annotation.get("category_id"))
+        elif category is not None:
+            categories.append(category)
             segmentations.append(counts)
     problems = [f"{job.name}: {problem}" for problem in problems]
     if not segmentations:

@@ -66,7 +66,9 @@ def convert(job: DavisSequence) -> Converted:
     """One sequence; its frames are the images, each of which must have a PNG of its size."""
     frames = list_images(job.images)
     size = image_size(frames[0])
-    problems, left_out, segmentations = [], Counter(), []
+    problems: list[str] = []
+    segmentations: list[dict[int, str]] = []
+    left_out: Counter[str] = Counter()
     for frame in frames:
         problems += image_problems(frame, size)
         png = job.annotations / f"{frame.stem}.png"

@@ -134,7 +134,7 @@ def convert(job: KittiMotsSequence) -> Converted:
     masks, found = read(job.ground_truth, [frame.stem for frame in frames], size)
     problems += found
     instances = sorted({i for frame in masks for i in frame})
-    categories = {i: category_of(i) for i in instances if category_of(i) is not None}
+    categories = {i: category for i in instances if (category := category_of(i)) is not None}
     problems += [f"object id {i} is of no known class (expected 1xxx car, 2xxx pedestrian or {IGNORE_ID})"
                  for i in instances if i not in categories]  # fmt: skip
     paths = [f"{job.name}/{frame.name}" for frame in frames]
@@ -188,8 +188,8 @@ def read_txt_masks(path: Path, frames: Sequence[str], size: tuple[int, int]) -> 
             continue
         if rle_area(counts, *size):
             masks[index[frame]][object_id] = counts
-    for t, frame in enumerate(masks):
-        if _overlap(frame, size):
+    for t, objects in enumerate(masks):
+        if _overlap(objects, size):
             problems.append(f"{path}: masks overlap in frame {frames[t]}, where every pixel may have one object")
     return masks, problems
 

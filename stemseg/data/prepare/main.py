@@ -113,7 +113,7 @@ def root_dir(given: str) -> Path:
     Raises:
         DataError: where there is none.
     """
-    root = Path(given).expanduser()
+    root = Path(given).expanduser().absolute()
     if not root.is_dir():
         raise DataError(f"ROOT is '{root}', which is not a folder; give the folder of the official download")
     return root

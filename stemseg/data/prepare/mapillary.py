@@ -165,9 +165,9 @@ def convert(job: MapillaryImage) -> Converted:
     if job.segments is None:
         categories = {i: i // 256 + 1 for i in all_ids}
         ignored = [i for i in all_ids if i // 256 == job.unlabeled]
-        problems = []
+        problems: list[str] = []
     else:
-        categories, ignored, problems = _read_segments(job, all_ids)
+        categories, ignored, problems = _read_segments(job.id_map, job.segments, all_ids)
     instances = {i: category for i, category in categories.items() if category in job.countable and i not in ignored}
     masks = encode_ids(ids, leave_out=all_ids - instances.keys())
     left_out = {"instances that vanish in the smaller copy": len(instances) - len(masks)}
@@ -181,14 +181,14 @@ def convert(job: MapillaryImage) -> Converted:
     return Converted(item, [], left_out)
 
 
-def _read_segments(job: MapillaryImage, ids: set[int]) -> tuple[dict[int, int], list[int], list[str]]:
+def _read_segments(
+    id_map: Path, segments: list[dict[str, Any]], ids: set[int]
+) -> tuple[dict[int, int], list[int], list[str]]:
     """Category of each segment, ids that become the ignore region (unlabeled: 0; crowds), problems."""
-    categories = {segment["id"]: segment["category_id"] for segment in job.segments}
-    crowds = [segment["id"] for segment in job.segments if segment.get("iscrowd")]
-    problems = [f"{job.id_map}: segment {i} is not in the panoptic file" for i in sorted(ids - {0} - categories.keys())]
-    problems += [
-        f"{job.id_map}: segment {i} of the panoptic file has no pixel" for i in sorted(categories.keys() - ids)
-    ]
+    categories = {segment["id"]: segment["category_id"] for segment in segments}
+    crowds = [segment["id"] for segment in segments if segment.get("iscrowd")]
+    problems = [f"{id_map}: segment {i} is not in the panoptic file" for i in sorted(ids - {0} - categories.keys())]
+    problems += [f"{id_map}: segment {i} of the panoptic file has no pixel" for i in sorted(categories.keys() - ids)]
     return categories, [0, *crowds], problems
 
 

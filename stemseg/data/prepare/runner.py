@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -60,7 +61,8 @@ def _report(problems: Sequence[str], written: Sequence[ConversionSummary], outpu
 
 def _write(plan: Plan, summary: ConversionSummary, *, workers: int, skip_invalid: bool) -> None:
     save = save_video_annotations if plan.kind == "videos" else save_still_annotations
-    save(summary.path, _sound_items(plan, summary, workers, skip_invalid), plan.category_labels)
+    items: Iterator[Any] = _sound_items(plan, summary, workers, skip_invalid)  # all of the plan's kind
+    save(summary.path, items, plan.category_labels)
 
 
 def _sound_items(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,8 @@ def convert(job: YouTubeVisVideo) -> Converted:
     video = job.video
     size = (video["height"], video["width"])
     base = {"id": video["id"], "height": size[0], "width": size[1], "image_paths": list(video["file_names"])}
-    problems, left_out = [], Counter()
+    problems: list[str] = []
+    left_out: Counter[str] = Counter()
     if not base["image_paths"]:
         problems.append("has no file_names")
     if video.get("length", len(base["image_paths"])) != len(base["image_paths"]):
@@ -130,34 +131,35 @@ def convert(job: YouTubeVisVideo) -> Converted:
     if job.images is not None:
         problems += [p for name in base["image_paths"] for p in image_problems(job.images / name, size)]
     if job.annotations is not None:
-        categories, segmentations, found = _convert_tracks(job, size, left_out)
+        categories, segmentations, found = _convert_tracks(job, job.annotations, size, left_out)
         problems += found
         base.update(categories=categories, segmentations=segmentations)
     return Converted(VideoSequence(**base), [f"{job.name}: {problem}" for problem in problems], dict(left_out))
 
 
 def _convert_tracks(
-    job: YouTubeVisVideo, size: tuple[int, int], left_out: Counter[str]
+    job: YouTubeVisVideo, annotations: Sequence[dict[str, Any]], size: tuple[int, int], left_out: Counter[str]
 ) -> tuple[dict[int, int], list[dict[int, str]], list[str]]:
     """Categories, masks per frame, problems."""
     num_frames = len(job.video["file_names"])
     categories: dict[int, int] = {}
     segmentations: list[dict[int, str]] = [{} for _ in range(num_frames)]
     problems = []
-    for annotation in sorted(job.annotations, key=lambda a: a["id"]):
+    for annotation in sorted(annotations, key=lambda a: a["id"]):
         where = f"annotation {annotation['id']}"
         if annotation.get("iscrowd"):
             left_out["crowd tracks"] += 1
             continue
-        if annotation.get("category_id") not in job.categories:
-            problems.append(f"{where} has category {annotation.get('category_id')}, which the file does not list")
+        category = annotation.get("category_id")
+        if category not in job.categories:
+            problems.append(f"{where} has category {category}, which the file does not list")
         masks, found = _track_masks(annotation, size, num_frames)
         problems += [f"{where}{problem}" for problem in found]
         if not masks and not found:
             left_out["instances without a visible pixel"] += 1
-        elif masks:
+        elif masks and category is not None:
             instance = len(categories) + 1
-            categories[instance] = annotation.get("category_id")
+            categories[instance] = category
             for t, counts in masks.items():
                 segmentations[t][instance] = counts
     return categories, segmentations, problems

@@ -36,9 +36,9 @@ class TrackFilter:
 
     def apply(self, segmentations: Sequence[str | None], height: int, width: int) -> list[str | None]:
         """The masks that remain, None in the other frames."""
-        frames = [frame for frame, counts in enumerate(segmentations) if counts is not None]
-        rles = coco_rles([segmentations[frame] for frame in frames], height, width)
-        kept = {frame for frame, good in zip(frames, self._good_masks(rles), strict=True) if good}
+        masks = {frame: counts for frame, counts in enumerate(segmentations) if counts is not None}
+        rles = coco_rles(list(masks.values()), height, width)
+        kept = {frame for frame, good in zip(masks, self._good_masks(rles), strict=True) if good}
         if not self._is_good_track(sorted(kept)):
             kept = set()
         return [counts if frame in kept else None for frame, counts in enumerate(segmentations)]

@@ -112,18 +112,17 @@ def _fold_body_biases(state: dict[str, Tensor]) -> None:
 def _fold_fpn_norms(state: dict[str, Tensor], epsilon: float) -> None:
     """Batch norms behind the FPN's convolutions become part of their weight and bias; ours has none."""
     for prefix in sorted({name.split(".norm.")[0] for name in state if name.startswith("fpn.") and ".norm." in name}):
-        norm = {
-            part: state.pop(f"{prefix}.norm.{part}", None) for part in ("weight", "bias", "running_mean", "running_var")
-        }
-        if any(value is None for value in norm.values()):
+        names = [f"{prefix}.norm.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        if any(name not in state for name in names):
             raise CheckpointError(
                 f"the norm behind '{prefix}' has no running mean and variance: a group norm depends on its input and "
                 "cannot become part of a convolution. Take weights whose FPN has a batch norm or none"
             )
-        scale = norm["weight"] / (norm["running_var"] + epsilon).sqrt()
+        weight, shift, mean, variance = (state.pop(name) for name in names)
+        scale = weight / (variance + epsilon).sqrt()
         bias = state.get(f"{prefix}.bias", torch.zeros_like(scale))
         state[f"{prefix}.weight"] = state[f"{prefix}.weight"] * scale[:, None, None, None]
-        state[f"{prefix}.bias"] = (bias - norm["running_mean"]) * scale + norm["bias"]
+        state[f"{prefix}.bias"] = (bias - mean) * scale + shift
 
 
 def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stemseg.utils.errors import CheckpointError
 from stemseg.utils.text import shorten_list
@@ -103,9 +103,8 @@ def find_family(names: Iterable[str]) -> str:
 def rename(tensors: Mapping[str, Value], family: str) -> dict[str, Value]:
     """The tensors of the backbone under our names; those of heads and the like are left out."""
     rules = _FAMILIES[family][1]
-    renamed = {_our_name(name, rules): value for name, value in tensors.items()}
-    renamed.pop(None, None)
-    return renamed
+    renamed = ((_our_name(name, rules), value) for name, value in tensors.items())
+    return {name: value for name, value in renamed if name is not None}
 
 
 def _our_name(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
@@ -242,7 +241,7 @@ def choose_recipe(
         recipe = _EFFICIENTNET_RECIPE
     else:
         recipe = _CAFFE2_RECIPE
-    given = {"epsilon": epsilon, "is_rgb": is_rgb, "stride_in_1x1": stride_in_1x1}
+    given: dict[str, Any] = {"epsilon": epsilon, "is_rgb": is_rgb, "stride_in_1x1": stride_in_1x1}
     return replace(recipe, **{name: value for name, value in given.items() if value is not None})
 
 
