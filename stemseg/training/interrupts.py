@@ -167,11 +167,19 @@ def explained(error: BaseException) -> BaseException:
             f"the GPU's memory does not suffice: {text}. Lower INPUT.MAX_DIM or INPUT.NUM_FRAMES, or try "
             "TRAINING.AMP=bf16"
         )
-    if isinstance(error, OSError):
-        return TrainingError(f"a file could not be read or written: {text}. Is the disk full, or gone?")
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text and "Caught" not in text:
+    if _is_lost_loader(error):
         return TrainingError(
             f"a data-loading process was ended from outside: {text}. Systems do so when memory runs out; lower "
             "--num_cpu_workers, or give the container more shared memory, and give the same command again"
         )
+    if isinstance(error, OSError):
+        return TrainingError(f"a file could not be read or written: {text}. Is the disk full, or gone?")
     return error
+
+
+def _is_lost_loader(error: BaseException) -> bool:
+    """Whether PyTorch found a data-loading process gone, or its end of their connection closed first."""
+    if isinstance(error, (ConnectionError, EOFError)):
+        return True
+    text = first_line(error)
+    return isinstance(error, RuntimeError) and "DataLoader worker" in text and "Caught" not in text

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from stemseg.training.interrupts import explained
 from stemseg.utils.errors import DataError, OutputError, StemsegError
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_training import TinyDataset, TinyTrainingLoss, make_trainer, weights
@@ -133,6 +134,13 @@ def test_a_killed_loading_process_is_named_and_costs_nothing(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "data-loading process was ended from outside" in result.stdout
     assert "--num_cpu_workers" in result.stdout
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_connection_that_ends_between_processes_is_a_lost_loader(error):
+    # the death of a loader that had just announced a batch is met while the batch is fetched
+    assert "data-loading process was ended from outside" in str(explained(error))
+    assert "disk" in str(explained(OSError(28, "No space left on device")))
 
 
 def test_a_failure_while_weights_move_or_are_saved_hides_nothing(tmp_path, monkeypatch, caplog):
