@@ -126,7 +126,7 @@ def _shares(pair: LoadedPair, class_id: int) -> dict[int, tuple[float, list[int]
     present: dict[int, int] = {}
     missed: dict[int, list[int]] = {}
     for t, frame in enumerate(class_frames(pair, class_id)):
-        matched = (frame.ious > MATCH_IOU).any(axis=1)
+        matched = frame.ious.max(axis=1, initial=0.0) > MATCH_IOU
         for object_id, is_matched in zip(frame.truth_ids.tolist(), matched, strict=True):
             present[object_id] = present.get(object_id, 0) + 1
             missed.setdefault(object_id, [])

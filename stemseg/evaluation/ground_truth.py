@@ -81,7 +81,7 @@ def unannotated_error(source: Path, what: str) -> DataError:
 
 
 def _video(sequence: VideoSequence, source: Path) -> GroundTruthVideo:
-    if not sequence.is_annotated:
+    if sequence.categories is None or sequence.segmentations is None:
         raise unannotated_error(source, f"sequence '{sequence.id}'")
     tracks = [
         GroundTruthTrack(instance_id, category, [frame.get(instance_id) for frame in sequence.segmentations])

@@ -130,7 +130,7 @@ class PaintedIdMaps:
         """The id map of a frame, [H, W] uint32."""
         id_map = np.zeros((self.height, self.width), dtype=np.uint32)
         for track_id, segmentations in self.tracks.items():
-            if segmentations[frame]:
-                (rle,) = coco_rles([segmentations[frame]], self.height, self.width)
+            if counts := segmentations[frame]:
+                (rle,) = coco_rles([counts], self.height, self.width)
                 id_map[coco_mask.decode(rle) != 0] = track_id
         return id_map

@@ -217,7 +217,7 @@ def write_evaluation(
     for name, chart in evaluation.charts.items():
         paths.append(output / f"{name}.png")
         write_file(paths[-1], functools.partial(chart.save, format="PNG"))
-    if worst:
+    if worst and images is not None:
         paths += draw_worst_cases(evaluation.find_worst(worst), images, output / "worst")
     return paths
 

@@ -168,7 +168,7 @@ def score_video(video: DavisVideo, protocol: DavisProtocol) -> list[ObjectScores
     if protocol.match_proposals:
         chosen = _assign(region, boundary, max(num_proposals, len(ids)))
     else:
-        chosen = [object_id - 1 for object_id in ids]
+        chosen = np.array(ids, dtype=int) - 1
     return [
         ObjectScores(video.name, object_id, int(p) + 1, frames, region[:, p, i], boundary[:, p, i])
         for i, (object_id, p) in enumerate(zip(ids, chosen, strict=True))

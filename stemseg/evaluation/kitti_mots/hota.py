@@ -6,7 +6,7 @@ tracks agree over time, and HOTA = sqrt(DetA * AssA); all are averaged over alph
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -68,18 +68,14 @@ class HotaSums:
 
 def sum_hota(frames: Sequence[ClassFrame]) -> HotaSums:
     """Sums of one class in one sequence."""
-    truth_ids, result_ids = (np.unique(np.concatenate([f[i] for f in frames] or [[]])) for i in (0, 1))
+    truth_ids, result_ids = (np.unique(_joined(f[i] for f in frames)) for i in (0, 1))
     # from here on, ids are indices into the sequence's sorted ids
     frames = [
         ClassFrame(np.searchsorted(truth_ids, f.truth_ids), np.searchsorted(result_ids, f.result_ids), f.ious)
         for f in frames
     ]
-    truth_frames = np.bincount(
-        np.concatenate([f.truth_ids for f in frames] or [[]]).astype(int), minlength=len(truth_ids)
-    )
-    result_frames = np.bincount(
-        np.concatenate([f.result_ids for f in frames] or [[]]).astype(int), minlength=len(result_ids)
-    )
+    truth_frames = np.bincount(_joined(f.truth_ids for f in frames), minlength=len(truth_ids))
+    result_frames = np.bincount(_joined(f.result_ids for f in frames), minlength=len(result_ids))
     alignment = _alignment(frames, truth_frames, result_frames)
     matches = np.zeros((len(ALPHAS), len(truth_ids), len(result_ids)))  # frames in which two tracks match
     localization = _zeros()
@@ -93,6 +89,11 @@ def sum_hota(frames: Sequence[ClassFrame]) -> HotaSums:
     unions = truth_frames[:, None] + result_frames[None, :] - matches
     association = (matches * matches / np.maximum(1, unions)).sum(axis=(1, 2))
     return HotaSums(tp, truth_frames.sum() - tp, result_frames.sum() - tp, association, localization)
+
+
+def _joined(ids: Iterable[np.ndarray]) -> np.ndarray:
+    """The ids of all frames one after another, int64."""
+    return np.concatenate([np.zeros(0, dtype=np.int64), *ids], dtype=np.int64)
 
 
 def _alignment(frames: Sequence[ClassFrame], truth_frames: np.ndarray, result_frames: np.ndarray) -> np.ndarray:

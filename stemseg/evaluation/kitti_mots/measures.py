@@ -214,7 +214,7 @@ def open_mots(
     return [MotsPair(name, truth[name], found[name], last_frames.get(name)) for name in names]
 
 
-def _find_truth(path: Path) -> tuple[dict[str, MotsSequence | Path], dict[str, int]]:
+def _find_truth(path: Path) -> tuple[Mapping[str, MotsSequence | Path], dict[str, int]]:
     """Ground truth of each sequence by name, and the number of its last frame where the files tell."""
     if path.is_file() and path.suffix == ".json":
         loaded = mots_from_ground_truth(ground_truth_from_annotations(load_video_annotations(path)))

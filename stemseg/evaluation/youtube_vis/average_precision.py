@@ -14,6 +14,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
@@ -175,16 +176,17 @@ class _VideoEval(COCOeval):
 
     def _prepare(self) -> None:
         self._gts, self._dts = defaultdict(list), defaultdict(list)
-        self.evalImgs, self.eval = defaultdict(list), {}
+        self.evalImgs: dict[Any, list] = defaultdict(list)
+        self.eval: dict[str, Any] = {}
         ids = itertools.count(1)  # COCOeval takes an id of 0 for "no match"
         for index, (video, result) in enumerate(self._pairs):
             for track in video.tracks:
                 entry = self._entry(next(ids), track, video, track.area)
                 entry["iscrowd"] = entry["ignore"] = int(track.is_crowd)
                 self._gts[index, self._category(track)].append(entry)
-            for track in result.tracks if result else ():
-                entry = self._entry(next(ids), track, video, None)
-                self._dts[index, self._category(track)].append(entry | {"score": track.score})
+            for found in result.tracks if result else ():
+                entry = self._entry(next(ids), found, video, None)
+                self._dts[index, self._category(found)].append(entry | {"score": found.score})
 
     def _category(self, track: Track | GroundTruthTrack) -> int:
         return _ANY_CATEGORY if self._class_agnostic else track.category_id
