@@ -52,13 +52,16 @@ class FrameAugmenter:
 
     def __call__(self, frame: AnnotatedFrame, rng: np.random.Generator) -> AnnotatedFrame:
         """A changed copy of ``frame``; ``rng`` decides how."""
-        warped = warp_frame(frame, self.sample_homography(*frame.image.shape[:2], rng))
+        height, width = frame.image.shape[:2]
+        warped = warp_frame(frame, self.sample_homography(height, width, rng))
         return AnnotatedFrame(self.change_colors(warped.image, rng), warped.ids, warped.ignore, warped.valid)
 
     def sample_homography(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         """A random matrix [3, 3] that takes pixel positions (x, y, 1) of the image to those of the warped one."""
         r = self._ranges
-        rotation = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-r.rotation, r.rotation), 1.0)
+        rotation: np.ndarray = cv2.getRotationMatrix2D(
+            (width / 2, height / 2), rng.uniform(-r.rotation, r.rotation), 1.0
+        )
         rotation[:, 2] += rng.uniform(-r.translation, r.translation, size=2) * (width, height)
         corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
         inward = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])

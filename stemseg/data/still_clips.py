@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
@@ -52,9 +54,8 @@ class StillClips:
         image = self._images[position]
         still = self.load(position)
         frames = [still] + [self._augmenter(still, rng) for _ in range(self._num_frames - 1)]
-        categories = tuple(self._target(image, i) for i in self._trained(image))
-        clip = AnnotatedClip(frames, categories, f"{self.name}/{image.image_path}")
-        return clip.reordered(rng.permutation(self._num_frames))
+        clip = AnnotatedClip(frames, tuple(self._trained(image).values()), f"{self.name}/{image.image_path}")
+        return clip.reordered(rng.permutation(self._num_frames).tolist())
 
     def load(self, position: int) -> AnnotatedFrame:
         """Image ``position`` with its instances, as it is.
@@ -70,7 +71,7 @@ class StillClips:
         ids = pack_masks(masks, image.height, image.width)
         return AnnotatedFrame(pixels, ids, self._ignore_region(image, trained))
 
-    def _ignore_region(self, image: StillImage, trained: list[int]) -> np.ndarray | None:
+    def _ignore_region(self, image: StillImage, trained: Collection[int]) -> np.ndarray | None:
         """The union of what the file marks, what the rule ignores, and the instances beyond its limits."""
         masks = [self._decode(image, i) for i in range(len(image.categories)) if self._is_ignored(image, i, trained)]
         if image.ignore:
@@ -78,19 +79,19 @@ class StillClips:
             masks.append(decode_mask(image.ignore, size, f"{self._where(image)}, ignore region"))
         return np.bitwise_or.reduce(masks) if masks else None
 
-    def _is_ignored(self, image: StillImage, i: int, trained: list[int]) -> bool:
+    def _is_ignored(self, image: StillImage, i: int, trained: Collection[int]) -> bool:
         if image.categories[i] in self._rule.ignored:
             return True
         return i not in trained and self._target(image, i) is not None
 
-    def _trained(self, image: StillImage) -> list[int]:
-        """Indices of the instances that are trained, ascending."""
-        kept = [i for i in range(len(image.categories)) if self._target(image, i) is not None]
-        areas = {i: rle_area(image.segmentations[i], image.height, image.width) for i in kept}
-        kept = [i for i in kept if areas[i] >= max(1, self._rule.min_instance_area)]
+    def _trained(self, image: StillImage) -> dict[int, int]:
+        """Training category of each instance that is trained, by its index, ascending."""
+        targets = {i: t for i in range(len(image.categories)) if (t := self._target(image, i)) is not None}
+        areas = {i: rle_area(image.segmentations[i], image.height, image.width) for i in targets}
+        kept = [i for i in targets if areas[i] >= max(1, self._rule.min_instance_area)]
         if self._rule.max_instances is not None:
             kept = sorted(sorted(kept, key=lambda i: -areas[i])[: self._rule.max_instances])
-        return kept
+        return {i: targets[i] for i in kept}
 
     def _target(self, image: StillImage, i: int) -> int | None:
         return self._rule.target(image.categories[i], f"{self._where(image)}, instance {i}")

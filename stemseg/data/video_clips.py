@@ -71,14 +71,11 @@ class VideoClips:
         self._gap = gap
         self._changes = changes
         source = videos.annotations.source
-        self._targets = [
-            _training_categories(s, rule, f"{source}: sequence '{s.id}'") for s in videos.annotations
-        ]  # of each sequence: training category of each instance id that is kept
-        self._ignored = [{i for i, c in (s.categories or {}).items() if c in rule.ignored} for s in videos.annotations]
+        self._instances = [_instances_of(s, rule, f"{source}: sequence '{s.id}'") for s in videos.annotations]
         segments = [
             Segment(index, run)
             for index, sequence in enumerate(videos.annotations)
-            for run in split(_occupied(sequence, self._targets[index]))
+            for run in split(_occupied(sequence, self._instances[index]))
         ]
         self._sampler = SegmentSampler(segments, gap, where=str(source))
 
@@ -98,26 +95,26 @@ class VideoClips:
         Raises:
             DataError: naming sequence, frame and file of a damaged image or mask.
         """
-        sequence, targets = self._videos.annotations.sequences[sequence_index], self._targets[sequence_index]
-        visible = sorted({i for t in frame_indices for i in sequence.segmentations[t] if i in targets})
+        sequence, instances = self._videos.annotations.sequences[sequence_index], self._instances[sequence_index]
+        visible = sorted({i for t in frame_indices for i in instances.segmentations[t] if i in instances.targets})
         numbers = {instance: number for number, instance in enumerate(visible)}
         frames = {t: self._load_frame(sequence_index, t, numbers) for t in dict.fromkeys(frame_indices)}
         name = f"{self.name}/{sequence.id} {','.join(map(str, frame_indices))}"
-        return AnnotatedClip([frames[t] for t in frame_indices], tuple(targets[i] for i in visible), name)
+        return AnnotatedClip([frames[t] for t in frame_indices], tuple(instances.targets[i] for i in visible), name)
 
     def _load_frame(self, sequence_index: int, t: int, numbers: dict[int, int]) -> AnnotatedFrame:
-        sequence = self._videos.annotations.sequences[sequence_index]
+        sequence, instances = self._videos.annotations.sequences[sequence_index], self._instances[sequence_index]
         where = f"{self._videos.annotations.source}: sequence '{sequence.id}', frame {t}"
         size = (sequence.height, sequence.width)
         path = self._videos.image_dir / sequence.image_paths[t]
         image = read_image(path, where, expected_size=size)
-        segmentations = sequence.segmentations[t]
+        segmentations = instances.segmentations[t]
 
         def mask(instance: int) -> np.ndarray:
             return decode_mask(segmentations[instance], size, f"{where}, instance {instance}")
 
         ids = pack_masks(((numbers[i], mask(i)) for i in segmentations if i in numbers), *size)
-        ignored = [mask(i) for i in segmentations if i in self._ignored[sequence_index]]
+        ignored = [mask(i) for i in segmentations if i in instances.ignored]
         return AnnotatedFrame(image, ids, np.bitwise_or.reduce(ignored) if ignored else None)
 
     def _change(self, clip: AnnotatedClip, rng: np.random.Generator) -> AnnotatedClip:
@@ -136,19 +133,37 @@ class VideoClips:
         return clip
 
 
-def _training_categories(sequence: VideoSequence, rule: CategoryRule, where: str) -> dict[int, int]:
-    if not sequence.is_annotated:
+class _Instances(NamedTuple):
+    """The instances of a sequence.
+
+    Attributes:
+        targets: training category of each instance id that is kept.
+        ignored: instance ids that become an ignore region.
+        segmentations: for each frame the RLE counts of each instance id.
+    """
+
+    targets: dict[int, int]
+    ignored: set[int]
+    segmentations: list[dict[int, str]]
+
+
+def _instances_of(sequence: VideoSequence, rule: CategoryRule, where: str) -> _Instances:
+    if sequence.categories is None or sequence.segmentations is None:
         raise DataError(f"{where} has no annotations and can't be trained on; is this a test set's file?")
     targets = {i: rule.target(c, f"{where}, instance {i}") for i, c in sequence.categories.items()}
-    return {instance: target for instance, target in targets.items() if target is not None}
+    return _Instances(
+        targets={instance: target for instance, target in targets.items() if target is not None},
+        ignored={i for i, c in sequence.categories.items() if c in rule.ignored},
+        segmentations=sequence.segmentations,
+    )
 
 
-def _occupied(sequence: VideoSequence, targets: dict[int, int]) -> list[bool]:
+def _occupied(sequence: VideoSequence, instances: _Instances) -> list[bool]:
     """For each frame whether it shows an instance that is trained."""
     size = (sequence.height, sequence.width)
     return [
-        any(i in targets and rle_area(counts, *size) > 0 for i, counts in frame.items())
-        for frame in sequence.segmentations
+        any(i in instances.targets and rle_area(counts, *size) > 0 for i, counts in frame.items())
+        for frame in instances.segmentations
     ]
 
 
@@ -177,7 +192,9 @@ def duplicate_instance(clip: AnnotatedClip, rng: np.random.Generator) -> Annotat
     """
     masks = [frame.ids.mask(0) for frame in clip.frames]
     extent = _extent(masks)
-    move = _choose_move(extent, masks[0].shape, rng) if extent else None
+    if extent is None:
+        return clip
+    move = _choose_move(extent, masks[0].shape, rng)
     if move is None:
         return clip
     frames = [_paste(frame, mask, extent, move) for frame, mask in zip(clip.frames, masks, strict=True)]

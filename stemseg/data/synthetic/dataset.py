@@ -100,7 +100,7 @@ def write_preview(annotations: Path, images: Path, output: Path, *, num_videos: 
     """Write a contact sheet of the first videos of an annotation file, one video in every two rows.
 
     Raises:
-        DataError: where a frame is missing.
+        DataError: where a frame is missing, or a sequence has no annotations.
     """
     loaded = load_video_annotations(annotations)
     rows = []
@@ -114,6 +114,8 @@ def write_preview(annotations: Path, images: Path, output: Path, *, num_videos: 
 def _frame_and_overlay(
     sequence: VideoSequence, t: int, images: Path, labels: dict[int, str]
 ) -> tuple[np.ndarray, np.ndarray]:
+    if sequence.categories is None or sequence.segmentations is None:
+        raise DataError(f"sequence '{sequence.id}' has no annotations to show; is this a test set's file?")
     path = images / sequence.image_paths[t]
     frame = cv2.imread(str(path))
     if frame is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ def come_and_go(rng: np.random.Generator, arena: Arena, radius: float) -> Motion
     Args:
         radius: of a circle around the center that holds the object at its largest.
     """
-    side = rng.integers(4)
+    side = int(rng.integers(4))
     inner = [arena.inside(rng) for _ in range(2)]
     outer = [arena.outside(rng, radius * 1.1, side) for _ in range(2)]
     # the interpolation is monotone between knots, so it stays outside between two points beyond one side
@@ -97,7 +98,9 @@ def pan(rng: np.random.Generator, arena: Arena, margin: float) -> Motion:
     return Motion(centers, tilt, zoom)
 
 
-def _interpolate(arena: Arena, times: list[float] | np.ndarray, points: list[np.ndarray] | np.ndarray) -> np.ndarray:
+def _interpolate(
+    arena: Arena, times: Sequence[float] | np.ndarray, points: Sequence[np.ndarray] | np.ndarray
+) -> np.ndarray:
     """Smooth centers [T, 2] through points at relative times in [0, 1], without overshooting them."""
     return PchipInterpolator(np.asarray(times), np.asarray(points), axis=0)(np.linspace(0, 1, arena.length))
 

@@ -124,7 +124,7 @@ def _draw_single(rng: np.random.Generator, options: SceneOptions, surround: np.n
 
 
 def _draw_pairs(rng: np.random.Generator, options: SceneOptions, surround: np.ndarray) -> list[Actor]:
-    count = rng.integers(2, options.max_objects + 1)
+    count = int(rng.integers(2, options.max_objects + 1))
     actors: list[Actor] = []
     for _ in range(count // 2):
         look = _draw_look(rng, options)

@@ -20,7 +20,7 @@ def fractal_noise(rng: np.random.Generator, height: int, width: int, cell: float
         grid = rng.random((int(height / step) + 3, int(width / step) + 3), dtype=np.float32)
         scaled = cv2.resize(grid, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC)
         noise += scaled[:height, :width] * 0.6**octave
-    return cv2.normalize(noise, None, 0.0, 1.0, cv2.NORM_MINMAX)
+    return cv2.normalize(noise, noise, 0.0, 1.0, cv2.NORM_MINMAX)
 
 
 def object_pattern(rng: np.random.Generator, size: int, kind: int | None = None) -> np.ndarray:

@@ -13,9 +13,9 @@ from stemseg.data.synthetic import scenes as shapes
 from stemseg.data.synthetic.motion import Arena
 from stemseg.data.synthetic.rendering import outline_in_frame, render_frame
 from stemseg.data.synthetic.scenes import Scene, SceneOptions, compose_scene
-from stemseg.structures.annotations import load_video_annotations
+from stemseg.structures.annotations import VideoSequence, load_video_annotations, save_video_annotations
 from stemseg.structures.rle import decode_rle
-from stemseg.utils.errors import ConfigError
+from stemseg.utils.errors import ConfigError, DataError
 
 OPTIONS = SceneOptions(height=48, width=80, length=12, max_objects=4, classes=tuple(shapes.SHAPES))
 HARD = dataclasses.replace(OPTIONS, hard=True)
@@ -222,3 +222,9 @@ def test_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         generate_videos.main(["--output", str(tmp_path), "--size", "32"])
     assert "expected HxW" in capsys.readouterr().err
+
+
+def test_preview_of_a_test_sets_file_says_that_it_has_no_annotations(tmp_path):
+    save_video_annotations(tmp_path / "test.json", [VideoSequence("street", 8, 8, ["0.jpg"])], {1: "disc"})
+    with pytest.raises(DataError, match="'street' has no annotations"):
+        dataset.write_preview(tmp_path / "test.json", tmp_path, tmp_path / "sheet.png")
