@@ -52,6 +52,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add("--ckpts_to_keep", type=count, default=5, metavar="N", help="newest checkpoints that are kept; 0 keeps all")
     add("--num_cpu_workers", type=count, default=8, metavar="N", help="data-loading processes of each training process")
+    add(
+        "--skip_bad_samples",
+        type=count,
+        default=0,
+        metavar="N",
+        help="go on past up to N samples that can't be loaded, in each process; others stand in for them",
+    )
     add("--log_level", default="info", choices=("debug", "info", "warning", "error"), help="what the console shows")
     return parser.parse_args(arguments)
 

@@ -7,9 +7,10 @@ micro-batch each, and average to what one process accumulates over all of them.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -19,7 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from stemseg.structures.clip import Clip, ClipBatch
 from stemseg.training.interrupts import shield_worker
 from stemseg.utils.distributed import ProcessInfo
-from stemseg.utils.errors import ConfigError, StemsegError
+from stemseg.utils.errors import ConfigError, DataError, StemsegError
+
+_logger = logging.getLogger(__name__)
 
 
 class SampleSource(Protocol):
@@ -41,14 +44,18 @@ def build_loader(
     *,
     num_workers: int,
     pin_memory: bool,
+    skip_bad_samples: int = 0,
 ) -> DataLoader:
-    """Load the sampler's micro-batches, in its order, in ``num_workers`` processes (0: on demand, in this one)."""
+    """Load the sampler's micro-batches, in its order, in ``num_workers`` processes (0: on demand, in this one).
+
+    :class:`WaitMeter` takes what it gives; others stand in for up to ``skip_bad_samples`` that can't be loaded.
+    """
     if num_workers > 0:
         # ends OpenCV's threads before the workers are forked, which would inherit the pool without its threads and wait
         # for them forever
         cv2.setNumThreads(1)
     return DataLoader(
-        _MicroBatches(dataset, collate),
+        _MicroBatches(dataset, collate, skip_bad_samples),
         batch_sampler=sampler,
         collate_fn=_as_it_is,
         num_workers=num_workers,
@@ -57,45 +64,86 @@ def build_loader(
     )
 
 
-class _MicroBatches(Dataset[ClipBatch | StemsegError]):
-    """Loads whole micro-batches; an error of ours is handed on as it is, since PyTorch would add a traceback to it."""
+class _Loaded(NamedTuple):
+    """A micro-batch, or why there is none, and the messages of the samples that others stand in for."""
 
-    def __init__(self, dataset: SampleSource, collate: Callable[[Sequence[Clip]], ClipBatch]) -> None:
+    batch: ClipBatch | StemsegError
+    skipped: list[str]
+
+
+class _MicroBatches(Dataset[_Loaded]):
+    """Loads whole micro-batches; others stand in for up to ``skip_bad_samples`` samples that can't be loaded.
+
+    An error of ours is handed on as it is, since PyTorch would add a traceback to it.
+    """
+
+    def __init__(
+        self, dataset: SampleSource, collate: Callable[[Sequence[Clip]], ClipBatch], skip_bad_samples: int
+    ) -> None:
         self._dataset = dataset
         self._collate = collate
+        self._skip_bad_samples = skip_bad_samples
 
-    def __getitems__(self, indices: Sequence[int]) -> ClipBatch | StemsegError:
+    def __getitems__(self, indices: Sequence[int]) -> _Loaded:
+        skipped: list[str] = []
         try:
-            return self._collate([self._dataset[index] for index in indices])
+            return _Loaded(self._collate([self._load(index, skipped) for index in indices]), skipped)
         except StemsegError as error:
-            return error
+            return _Loaded(error, skipped)
+
+    def _load(self, index: int, skipped: list[str]) -> Clip:
+        """A sample, or the one that stands in for it: the same in every run."""
+        candidate = index
+        for attempt in range(self._skip_bad_samples + 1):
+            try:
+                return self._dataset[candidate]
+            except DataError as error:
+                skipped.append(f"sample {candidate} of the run can't be loaded: {error}")
+            draw = np.random.default_rng([index, attempt])
+            candidate = int(draw.integers(len(self._dataset)))
+        raise DataError(
+            f"{skipped[-1]}. Mend it, leave its sequence out of the annotation file, or go on past up to N such "
+            "samples with --skip_bad_samples N"
+        )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _as_it_is(loaded: Any) -> Any:
     """A micro-batch that is collated already."""
-    return batch
+    return loaded
 
 
 class WaitMeter(Iterator[ClipBatch]):
-    """Passes batches on and counts the seconds that the loop had to wait for them.
+    """Passes batches on, counts the seconds that the loop had to wait for them, and logs samples that were skipped.
 
     Raises:
-        StemsegError: where a sample could not be loaded.
+        StemsegError: where a sample could not be loaded, and more than ``skip_bad_samples`` of this process could not.
     """
 
-    def __init__(self, batches: Iterator[ClipBatch | StemsegError]) -> None:
-        self._batches = batches
+    def __init__(self, loaded: Iterator[_Loaded], *, skip_bad_samples: int = 0) -> None:
+        self._loaded = loaded
         self._seconds = 0.0
+        self._allowed = skip_bad_samples
+        self._skipped = 0
 
     def __next__(self) -> ClipBatch:
         start = time.perf_counter()
         try:
-            batch = next(self._batches)
+            batch, skipped = next(self._loaded)
         finally:
             self._seconds += time.perf_counter() - start
         if isinstance(batch, StemsegError):
             raise batch
+        for message in skipped:
+            self._skip(message)
         return batch
+
+    def _skip(self, message: str) -> None:
+        self._skipped += 1
+        if self._skipped > self._allowed:
+            raise DataError(
+                f"{message}. That is one more than --skip_bad_samples {self._allowed}; mend them, or allow more"
+            )
+        _logger.warning("%s; another one stands in (%d of %d)", message, self._skipped, self._allowed)
 
     def take_seconds(self) -> float:
         """The seconds since the last call of this method."""

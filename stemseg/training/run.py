@@ -118,6 +118,7 @@ def build_settings(cfg: Config, options: argparse.Namespace) -> TrainerSettings:
         num_workers=options.num_cpu_workers,
         save_interval=options.save_interval,
         save_minutes=options.save_minutes,
+        skip_bad_samples=options.skip_bad_samples,
         picture_interval=options.picture_interval,
         evaluation_interval=options.eval_interval,
         best_measure=best_measure(cfg),

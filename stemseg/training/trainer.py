@@ -47,6 +47,7 @@ class TrainerSettings:
         save_interval, picture_interval, evaluation_interval: iterations between checkpoints, pictures in TensorBoard
             and evaluations; 0: never (a last checkpoint is always written).
         save_minutes: minutes after which a checkpoint is written besides; 0: never.
+        skip_bad_samples: samples that can't be loaded and are replaced by others, in each process, before the run ends.
         best_measure: figure of an evaluation by which ``best.pth`` is chosen, higher is better; "": keep no best.
     """
 
@@ -58,6 +59,7 @@ class TrainerSettings:
     num_workers: int = 0
     save_interval: int = 10000
     save_minutes: float = 0
+    skip_bad_samples: int = 0
     picture_interval: int = 0
     evaluation_interval: int = 0
     best_measure: str = ""
@@ -118,11 +120,12 @@ class Trainer:
             self.collate,
             num_workers=settings.num_workers,
             pin_memory=self.device.type == "cuda",
+            skip_bad_samples=settings.skip_bad_samples,
         )
         self.state.training_loss.train()
         self._rescue = Rescue(self.state, self.checkpoints, is_main=self.process.is_main)
         try:
-            return self._loop(WaitMeter(iter(loader)), sampler)
+            return self._loop(WaitMeter(iter(loader), skip_bad_samples=settings.skip_bad_samples), sampler)
         except BaseException as error:
             self._rescue.save()
             known = explained(error)

@@ -19,7 +19,7 @@ from stemseg.training.optimizer import gradient_norm
 from stemseg.training.run import build_state, build_step
 from stemseg.training.validation import best_measure
 from stemseg.utils.distributed import ProcessInfo
-from stemseg.utils.errors import TrainingError
+from stemseg.utils.errors import DataError, TrainingError
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_training import CPU, TinyDataset, TinyTrainingLoss, collate, make_trainer, tiny_config, weights
 
@@ -251,3 +251,25 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path):
     one, two = weights(tmp_path / "one", 3), weights(tmp_path / "two", 3)
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_bad_samples_are_replaced_and_named_up_to_the_number_allowed(tmp_path, caplog, workers):
+    class Bad(TinyDataset):
+        def __getitem__(self, index):
+            if index in (5, 9):
+                raise DataError(f"bear/{index}.jpg is cut off")
+            return super().__getitem__(index)
+
+    def run(name, allowed):
+        flags = ["--skip_bad_samples", allowed, "--num_cpu_workers", workers]
+        return make_trainer(tmp_path / name, dataset=Bad(), flags=flags).run()
+
+    assert run("first", "2") and run("second", "2")
+    assert "sample 5 of the run can't be loaded: bear/5.jpg is cut off; another one stands in (1 of 2)" in caplog.text
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(DataError, match=r"bear/9.jpg.*one more than --skip_bad_samples 1"):
+        run("few", "1")
+    with pytest.raises(DataError, match=r"sample 5 of the run.*bear/5.jpg.*--skip_bad_samples N"):
+        run("none", "0")
