@@ -1,4 +1,4 @@
-"""The command line of training (method.md §12)."""
+"""The command line of training (method.md §12), and the plain values of the loop that come of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stemseg.config import CONFIG_DIR, Config
@@ -61,6 +62,38 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add("--log_level", default="info", choices=("debug", "info", "warning", "error"), help="what the console shows")
     return parser.parse_args(arguments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """Plain values of the loop.
+
+    Attributes:
+        max_iterations: steps of the optimizer of the whole run.
+        batch_size: clips of one step, over all processes.
+        micro_batch_size: clips of one forward pass.
+        warm_up_clips: the appearance flow is trained alone for this many clips (method.md §5).
+        seed: of PyTorch's random numbers during training.
+        num_workers: data-loading processes of each training process; 0 loads in the training process itself.
+        save_interval, picture_interval, evaluation_interval: iterations between checkpoints, pictures in TensorBoard
+            and evaluations; 0: never (a last checkpoint is always written).
+        save_minutes: minutes after which a checkpoint is written besides; 0: never.
+        skip_bad_samples: samples that can't be loaded and are replaced by others, in each process, before the run ends.
+        best_measure: figure of an evaluation by which ``best.pth`` is chosen, higher is better; "": keep no best.
+    """
+
+    max_iterations: int
+    batch_size: int
+    micro_batch_size: int = 1
+    warm_up_clips: int = 0
+    seed: int = 0
+    num_workers: int = 0
+    save_interval: int = 10000
+    save_minutes: float = 0
+    skip_bad_samples: int = 0
+    picture_interval: int = 0
+    evaluation_interval: int = 0
+    best_measure: str = ""
 
 
 def config_source(options: argparse.Namespace) -> str | Path:

@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stemseg.structures.clip import Clip, ClipBatch
 from stemseg.training.interrupts import shield_worker
+from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
-from stemseg.utils.errors import ConfigError, DataError, StemsegError
+from stemseg.utils.errors import ConfigError, DataError, StemsegError, TrainingError
 
 _logger = logging.getLogger(__name__)
 
@@ -155,6 +156,22 @@ def _start_worker(worker_id: int) -> None:
     shield_worker()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)  # workers share the cores by being many
+
+
+def take_together(
+    batches: Iterator[ClipBatch], number: int, process: ProcessInfo, device: torch.device
+) -> Iterator[ClipBatch]:
+    """The next ``number`` micro-batches. Several processes end together where one of them can't load its own."""
+    if process.world_size == 1:
+        return batches
+    ready, failure = [], None
+    try:
+        ready = [next(batches) for _ in range(number)]
+    except Exception as error:
+        failure = error
+    if distributed.any_process(failure is not None, device):
+        raise failure or TrainingError("another process of this run could not load its data; its message says why")
+    return iter(ready)
 
 
 class MicroBatchSampler(Sampler[list[int]]):

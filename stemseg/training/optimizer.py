@@ -1,4 +1,4 @@
-"""The optimizer, its gradient's norm, and learning rates as pure functions of the iteration (method.md §7).
+"""The optimizer, its gradient's norm and scale, and learning rates as pure functions of the iteration (method.md §7).
 
 What is a function of the iteration alone needs no history in a checkpoint.
 """
@@ -65,6 +65,11 @@ def shrink_gradient(parameters: Sequence[Tensor], norm: Tensor, maximum: float) 
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad.mul_(factor)
+
+
+def build_scaler(amp: str, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss in fp16, so that small gradients do not vanish; does nothing in other precisions."""
+    return torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
 
 def constant_factor(iteration: int) -> float:

@@ -7,12 +7,14 @@ import logging
 from contextlib import nullcontext
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from stemseg.config import Config, load_config
 from stemseg.data.dataset import build_training_dataset, training_category_names
 from stemseg.data.preprocessing import collate_clips
 from stemseg.modeling.network import build_network
-from stemseg.training.arguments import config_source, launch_on_all_gpus, run_name
+from stemseg.training.arguments import TrainerSettings, config_source, launch_on_all_gpus, run_name
 from stemseg.training.checkpoints import (
     CheckpointStore,
     StartFrom,
@@ -24,9 +26,8 @@ from stemseg.training.checkpoints import (
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss, build_loss
-from stemseg.training.optimizer import build_optimizer, build_schedule
-from stemseg.training.step import OptimizationStep, build_scaler, distribute
-from stemseg.training.trainer import Trainer, TrainerSettings
+from stemseg.training.optimizer import build_optimizer, build_scaler, build_schedule
+from stemseg.training.trainer import OptimizationStep, Trainer
 from stemseg.training.validation import best_measure, build_validator
 from stemseg.training.visualization import build_visualizer
 from stemseg.utils import distributed
@@ -123,3 +124,17 @@ def build_settings(cfg: Config, options: argparse.Namespace) -> TrainerSettings:
         evaluation_interval=options.eval_interval,
         best_measure=best_measure(cfg),
     )
+
+
+def distribute(training_loss: nn.Module, process: ProcessInfo, *, may_skip_weights: bool = False) -> nn.Module:
+    """Let the processes start from the main one's weights and average their gradients; alone, nothing is wrapped.
+
+    Args:
+        training_loss: the same in all processes.
+        process: which one this is.
+        may_skip_weights: some losses leave weights without a gradient (the appearance flow's warm-up does); looking for
+            them in each step costs a little time.
+    """
+    if process.world_size == 1:
+        return training_loss
+    return DistributedDataParallel(training_loss, find_unused_parameters=may_skip_weights)

@@ -1,7 +1,8 @@
-"""Training: the loop of steps (method.md §7).
+"""Training: the step that moves the weights, and the loop of steps (method.md §7).
 
-:meth:`Trainer.run` sets the learning rate of each iteration, lets the step move the weights, writes the log, and
-paints, validates and saves when it is time to. ``training/run.py`` builds what it needs.
+:class:`OptimizationStep` accumulates the gradient over micro-batches, in any precision, and moves the weights.
+:meth:`Trainer.run` sets the learning rate of each iteration, takes the step, writes the log, and paints, validates and
+saves when it is time to. ``training/run.py`` builds what they need.
 """
 
 from __future__ import annotations
@@ -10,22 +11,29 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from stemseg.modeling.network import Network
 from stemseg.structures.clip import Clip, ClipBatch
+from stemseg.training.arguments import TrainerSettings
 from stemseg.training.checkpoints import CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener, Rescue, explained
-from stemseg.training.loader import MicroBatchSampler, SampleSource, WaitMeter, build_loader, random_seed
+from stemseg.training.loader import MicroBatchSampler, SampleSource, WaitMeter, build_loader, random_seed, take_together
 from stemseg.training.logger import IterationRecord
-from stemseg.training.step import OptimizationStep, StepReport
+from stemseg.training.loss import LossReport
+from stemseg.training.optimizer import gradient_norm, shrink_gradient
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import TrainingError
+from stemseg.utils.precision import mixed_precision
 
 _logger = logging.getLogger(__name__)
 
@@ -33,36 +41,95 @@ Evaluate = Callable[[Network, int], Mapping[str, float]]
 Paint = Callable[[ClipBatch, Any], Mapping[str, np.ndarray]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainerSettings:
-    """Plain values of the loop.
+class StepReport(NamedTuple):
+    """The outcome of one step.
 
     Attributes:
-        max_iterations: steps of the optimizer of the whole run.
-        batch_size: clips of one step, over all processes.
-        micro_batch_size: clips of one forward pass.
-        warm_up_clips: the appearance flow is trained alone for this many clips (method.md §5).
-        seed: of PyTorch's random numbers during training.
-        num_workers: data-loading processes of each training process; 0 loads in the training process itself.
-        save_interval, picture_interval, evaluation_interval: iterations between checkpoints, pictures in TensorBoard
-            and evaluations; 0: never (a last checkpoint is always written).
-        save_minutes: minutes after which a checkpoint is written besides; 0: never.
-        skip_bad_samples: samples that can't be loaded and are replaced by others, in each process, before the run ends.
-        best_measure: figure of an evaluation by which ``best.pth`` is chosen, higher is better; "": keep no best.
+        terms: mean of each loss term over this process's micro-batches, "total" among them; scalars on the device.
+        gradient_norm: L2 norm of the whole gradient before clipping; a scalar on the device.
+        last_batch, last_output: the last micro-batch and the network's output for it, for pictures.
     """
 
-    max_iterations: int
-    batch_size: int
-    micro_batch_size: int = 1
-    warm_up_clips: int = 0
-    seed: int = 0
-    num_workers: int = 0
-    save_interval: int = 10000
-    save_minutes: float = 0
-    skip_bad_samples: int = 0
-    picture_interval: int = 0
-    evaluation_interval: int = 0
-    best_measure: str = ""
+    terms: dict[str, Tensor]
+    gradient_norm: Tensor
+    last_batch: ClipBatch
+    last_output: Any
+
+
+class OptimizationStep:
+    """Turns micro-batches into a change of the weights.
+
+    Args:
+        training_loss: maps a ClipBatch to a LossReport; may be wrapped in DistributedDataParallel.
+        optimizer: over its parameters.
+        scaler: of the loss, enabled for fp16 (:func:`build_scaler`).
+        device: where batches are moved to.
+        amp: "none", "bf16" or "fp16"; fp16 scales the loss so that small gradients do not vanish.
+        max_gradient_norm: the gradient is scaled down to this L2 norm; 0 means never.
+    """
+
+    def __init__(
+        self,
+        training_loss: nn.Module,
+        optimizer: Optimizer,
+        *,
+        scaler: torch.amp.GradScaler,
+        device: torch.device,
+        amp: str = "none",
+        max_gradient_norm: float = 0.0,
+    ) -> None:
+        self._training_loss = training_loss
+        self._optimizer = optimizer
+        self._device = device
+        self._amp = amp
+        self._scaler = scaler
+        self._max_gradient_norm = max_gradient_norm
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def accumulate(self, micro_batches: Iterator[ClipBatch], seeds: Sequence[int]) -> StepReport:
+        """Compute the mean gradient over the next ``len(seeds)`` micro-batches; the weights stay as they are.
+
+        Before each micro-batch PyTorch's random numbers are seeded with its seed.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        reports = []
+        for i, seed in enumerate(seeds):
+            batch = next(micro_batches).to(self._device, non_blocking=True)
+            torch.manual_seed(seed)
+            with self._gradient_exchange(last=i == len(seeds) - 1):
+                reports.append(self._forward_backward(batch, share=1.0 / len(seeds)))
+        self._scaler.unscale_(self._optimizer)
+        norm = gradient_norm(self._parameters)
+        if self._max_gradient_norm > 0:
+            shrink_gradient(self._parameters, norm, self._max_gradient_norm)
+        terms = _mean_terms([{"total": r.total.detach(), **r.terms} for r in reports])
+        return StepReport(terms, norm, batch, reports[-1].output)
+
+    def move(self) -> None:
+        """Change the weights by what was accumulated; in fp16 a gradient that overflowed changes the scale alone."""
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    @property
+    def skips_overflow(self) -> bool:
+        """Whether a gradient that is not finite leaves the weights as they are (fp16)."""
+        return self._scaler.is_enabled()
+
+    def _forward_backward(self, batch: ClipBatch, share: float) -> LossReport:
+        with mixed_precision(self._device, self._amp):
+            report = self._training_loss(batch)
+        self._scaler.scale(report.total * share).backward()
+        return report
+
+    def _gradient_exchange(self, *, last: bool) -> AbstractContextManager:
+        """Processes exchange their gradients once, with the last micro-batch."""
+        if last or not isinstance(self._training_loss, DistributedDataParallel):
+            return nullcontext()
+        return self._training_loss.no_sync()
+
+
+def _mean_terms(reports: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -163,7 +230,7 @@ class Trainer:
         self._rescue.begin_iteration()
         state.schedule.set_iteration(state.progress.iterations)
         state.training_loss.warming_up = state.progress.glow_iterations < self.settings.warm_up_clips
-        report = self.step.accumulate(self._next_batches(batches, len(seeds)), seeds)
+        report = self.step.accumulate(take_together(batches, len(seeds), self.process, self.device), seeds)
         names = list(report.terms)
         values = torch.stack([*report.terms.values(), report.gradient_norm.to(self.device)])
         *losses, norm = distributed.average(values).tolist()
@@ -180,19 +247,6 @@ class Trainer:
         state.log.add(state.progress.iterations, record)
         self._illustrate(report)
         self._measure()
-
-    def _next_batches(self, batches: WaitMeter, number: int) -> Iterator[ClipBatch]:
-        """The micro-batches of an iteration. Several processes end together where one of them can't load its own."""
-        if self.process.world_size == 1:
-            return batches
-        ready, failure = [], None
-        try:
-            ready = [next(batches) for _ in range(number)]
-        except Exception as error:
-            failure = error
-        if distributed.any_process(failure is not None, self.device):
-            raise failure or TrainingError("another process of this run could not load its data; its message says why")
-        return iter(ready)
 
     def _move(self) -> None:
         """Move the weights and count the iteration, as one."""

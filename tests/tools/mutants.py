@@ -76,7 +76,7 @@ MUTANTS = (
     ),
     Mutant(
         "training: find_unused_parameters not passed",
-        "stemseg/training/step.py",
+        "stemseg/training/run.py",
         ", find_unused_parameters=may_skip_weights",
         "",
         "tests/training/test_flow_training.py tests/training/test_trainer.py",
