@@ -10,7 +10,6 @@ result.save("out")
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -21,17 +20,17 @@ from stemseg.config import Config, load_config
 from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.inference.inputs import InputVideos, build_exporters, build_writers, configured_names
 from stemseg.inference.overlays import MIN_SCORE, FramePainter, OverlayWriter, decode_masks
-from stemseg.inference.own_videos import FrameSelection, MemoryVideo, open_own_videos, rgb_to_bgr
+from stemseg.inference.own_videos import FrameSelection, MemoryVideo, open_own_videos
 from stemseg.inference.result_folder import ResultFolder
 from stemseg.inference.run_summary import RunSummary, more_or_fewer
 from stemseg.inference.settings import config_source
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
-from stemseg.inference.video_stream import SeenFrame, VideoStream
 from stemseg.modeling.model_files import read_model_info
 from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import find_checkpoint, load_model_weights
+from stemseg.streaming import Stream
 from stemseg.structures.frame_range import FrameRange
-from stemseg.structures.track_summary import TrackSummary, label_of, summarize_tracks
+from stemseg.structures.track_summary import TrackSummary, summarize_tracks
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import choose_device
 from stemseg.utils.errors import DataError
@@ -215,95 +214,6 @@ class Result:
             raise IndexError(f"the video has {self.num_frames} frames, from 0; there is no frame {frame}")
 
 
-@dataclass(frozen=True)
-class StreamedObject:
-    """One object in one frame of a stream.
-
-    Attributes:
-        id: its number, the same in all frames.
-        label: name of its class; "object" where the model has none.
-        score: in [0, 1]: its pixels so far, relative to the object with most.
-        mask: [H, W] bool.
-        area: pixels of the mask.
-        box: rectangle around it: x, y, width, height in pixels.
-    """
-
-    id: int
-    label: str
-    score: float
-    mask: np.ndarray
-    area: int
-    box: tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class StreamedFrame:
-    """A frame of a stream whose objects are known.
-
-    Attributes:
-        index: its number, from 0.
-        image: [H, W, 3] uint8, R G B.
-        objects: what it shows.
-    """
-
-    index: int
-    image: np.ndarray
-    objects: list[StreamedObject]
-
-
-class Stream:
-    """Segments frames as they come: :meth:`step` with each, in a ``with`` block.
-
-    Memory does not grow with the number of frames. A frame's objects are known at most ``max_delay`` frames later,
-    since a clip is labeled when all clips that overlap it have been seen.
-    """
-
-    def __init__(self, stream: VideoStream, category_names: Mapping[int, str]) -> None:
-        self._stream = stream
-        self._names = category_names
-        self._is_open = True
-
-    @property
-    def max_delay(self) -> int:
-        """Frames that may come behind a frame before its objects are known: 2 T - 1, for clips of T frames."""
-        return self._stream.max_delay
-
-    def step(self, frame: np.ndarray) -> list[StreamedFrame]:
-        """Take in the next frame, [H, W, 3] uint8, R G B; the frames that are known now: at first none, later some.
-
-        Raises:
-            DataError: where it is no such image, or of another size than the first, or the stream has ended.
-        """
-        if not self._is_open:
-            raise DataError("the stream has ended; open a new one with segmenter.stream()")
-        return [self._convert(seen) for seen in self._stream.step(rgb_to_bgr(frame, "the frame"))]
-
-    def finish(self) -> list[StreamedFrame]:
-        """End the stream; the frames that were not known yet."""
-        self._is_open = False
-        return [self._convert(seen) for seen in self._stream.finish()]
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._is_open = False
-
-    def _convert(self, seen: SeenFrame) -> StreamedFrame:
-        objects = [
-            StreamedObject(
-                found.track_id,
-                label_of(found.category_id, self._names),
-                found.score,
-                found.mask != 0,
-                int(found.mask.sum()),
-                _box(found.mask),
-            )
-            for found in seen.objects
-        ]
-        return StreamedFrame(seen.index, np.ascontiguousarray(seen.image[..., ::-1]), objects)
-
-
 def open_video(video: Video, *, fps: float | None = None) -> FrameSource:
     """The frames that a user means by a path, an array or an iterable; see :meth:`Segmenter.segment`.
 
@@ -317,9 +227,3 @@ def open_video(video: Video, *, fps: float | None = None) -> FrameSource:
         names = ", ".join(str(source.sequence_id) for source in sources[:5])
         raise DataError(f"{video} means {len(sources)} videos ({names} ...); segment them one by one")
     return sources[0]
-
-
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    left, top = int(columns[0]), int(rows[0])
-    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top

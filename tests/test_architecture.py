@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "evaluation": {"utils", "structures", "datasets"},
     "inference": {"utils", "structures", "datasets", "data", "modeling", "evaluation", "config"},
     "training": {"utils", "structures", "datasets", "data", "modeling", "evaluation", "inference", "config"},
-    "api": {"utils", "structures", "modeling", "inference", "config"},
+    "streaming": {"utils", "structures", "inference"},
+    "api": {"utils", "structures", "modeling", "inference", "config", "streaming"},
 }
 
 

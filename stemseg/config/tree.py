@@ -54,9 +54,13 @@ class Config(Mapping[str, Any]):
         """A deep copy as plain dictionaries and lists."""
         return _plain(self)
 
+    def to_yaml(self) -> str:
+        """Every value as YAML text; a file of it is loaded back to an equal configuration."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
     def save(self, path: str | Path) -> None:
-        """Write every value as YAML; :func:`load_config` reads the file back to an equal configuration."""
-        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False))
+        """Write :meth:`to_yaml` to a file."""
+        write_text(path, self.to_yaml())
 
 
 def is_section(value: Any, path: str) -> bool:

@@ -29,7 +29,7 @@ class CopyPasteRange:
 
     Attributes:
         height, width: of the clips, in pixels.
-        max_objects: objects pasted into a clip at most; their number is uniform from 0 on.
+        max_objects: pasted into a clip at most; their number is uniform from 0 on.
         object_size: smallest and largest size of a pasted object: the square root of its share of the image's area.
         zoom: smallest and largest enlargement of the scene, small ones more often; 1: the largest part of it in the
             clip's proportions.
@@ -247,17 +247,14 @@ def _warp_frame(frame: AnnotatedFrame, matrix: np.ndarray, size: tuple[int, int]
     def nearest(plane: np.ndarray) -> np.ndarray:
         return cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
 
-    ids = frame.ids.transformed(nearest)
+    # averaging before sampling: a photograph of several times the size would flicker
+    smooth = _blurred(frame.image, max(0.0, 0.35 / matrix[0, 0] - 0.35))
     return AnnotatedFrame(
-        # averaging before sampling: a photograph of several times the size would flicker
-        image=cv2.warpAffine(
-            _blurred(frame.image, max(0.0, 0.35 / matrix[0, 0] - 0.35)),
-            matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
-        ),
-        ids=replace(ids, height=size[1], width=size[0]),
+        image=cv2.warpAffine(smooth, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        ids=replace(frame.ids.transformed(nearest), height=size[1], width=size[0]),
         ignore=None if frame.ignore is None else nearest(frame.ignore),
         valid=None if frame.valid is None else nearest(frame.valid),
-    )  # fmt: skip
+    )
 
 
 def _paste_frame(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemseg.config import CONFIG_DIR, Config
+from stemseg.config import CONFIG_DIR, Config, load_config
 from stemseg.utils.arguments import CommandParser, count
 from stemseg.utils.errors import ConfigError
 
@@ -29,6 +29,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add("--cfg", help="a name in configs/, or a file; by default the config.yaml beside --restore_session")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override single configuration keys")
+    add("--show_config", action="store_true", help="print the configuration that these options give, and end")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--restore_session", type=Path, metavar="CKPT", help="go on from this checkpoint")
     start.add_argument("--initial_ckpt", type=Path, metavar="CKPT", help="start a new run with its weights alone")
@@ -96,12 +97,16 @@ class TrainerSettings:
     best_measure: str = ""
 
 
-def config_source(options: argparse.Namespace) -> str | Path:
-    """The configuration that the options ask for.
+def configuration(options: argparse.Namespace) -> Config:
+    """The resolved configuration that the options ask for.
 
     Raises:
-        ConfigError: where they name none.
+        ConfigError: where they name none, or it is wrong.
     """
+    return load_config(_config_source(options), options.set)
+
+
+def _config_source(options: argparse.Namespace) -> str | Path:
     if options.cfg is not None:
         return options.cfg
     if options.restore_session is not None:

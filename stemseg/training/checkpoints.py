@@ -1,8 +1,8 @@
-"""Checkpoints: what a run keeps, and what it starts from (method.md §7).
+"""Checkpoints: what a run keeps, and goes on from (method.md §7).
 
 :class:`CheckpointStore` is the files of a run's directory: few kept, the newest found. :class:`TrainingState` is
-everything that a run is at one moment: what a checkpoint holds, and what a resumed run goes on from.
-:func:`start_run` starts a run from nothing, from other weights, or from where it was.
+everything that a run is at one moment: what a checkpoint holds, and what a resumed run goes on from. A run is started,
+from nothing, other weights, or where it was, in ``training/run.py``.
 """
 
 from __future__ import annotations
@@ -10,23 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from stemseg.config import Config
-from stemseg.config.yaml_reader import read_yaml
-from stemseg.modeling.network import Network
 from stemseg.modeling.weights import (
-    load_model_weights,
-    load_pretrained_backbone,
     load_state,
     load_weights_file,
-    models_dir,
     non_finite_names,
     refuse_non_finite,
     save_weights_file,
@@ -34,7 +28,7 @@ from stemseg.modeling.weights import (
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss
 from stemseg.training.optimizer import LearningRateSchedule
-from stemseg.utils.errors import CheckpointError, ConfigError, TrainingError
+from stemseg.utils.errors import CheckpointError, TrainingError
 from stemseg.utils.files import make_folder, write_text
 from stemseg.utils.text import shorten_list
 
@@ -252,83 +246,3 @@ def _refuse_other_kind(optimizer: Optimizer, saved: Mapping[str, Any], path: Pat
             f"{path} was trained with {other}, but TRAINING.OPTIMIZER is {type(optimizer).__name__}. Next: set "
             f"TRAINING.OPTIMIZER={other}, or start a new run with the weights by --initial_ckpt {path}"
         )
-
-
-class StartFrom(NamedTuple):
-    """The start that the user wants for a run.
-
-    Attributes:
-        restore_session: go on from this checkpoint, whatever the run's directory holds.
-        initial_ckpt: start a new run with the model weights of this checkpoint.
-        resume: without ``restore_session``, go on from the directory's newest checkpoint where there is one.
-    """
-
-    restore_session: Path | None = None
-    initial_ckpt: Path | None = None
-    resume: bool = True
-
-
-def run_directory(cfg: Config, model_dir: str) -> Path:
-    """``$STEMSEG_MODELS_DIR/checkpoints/<TRAINING.MODE>/<model_dir>``; an absolute ``model_dir`` is taken as it is."""
-    path = Path(model_dir).expanduser()
-    return path if path.is_absolute() else models_dir() / "checkpoints" / cfg.TRAINING.MODE / path
-
-
-def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cfg: Config, *, is_main: bool) -> None:
-    """Restore or initialize ``state``; checkpoints that a new or rewound run leaves behind are moved aside.
-
-    Raises:
-        CheckpointError: where a file is missing or damaged, or does not fit.
-        ConfigError: where the run has done more iterations already than it is to have.
-        OutputError: where the run's directory can't be made.
-    """
-    if is_main:
-        make_folder(store.directory)
-    source = start.restore_session or (store.newest() if start.resume else None)
-    if source is not None:
-        state.restore(source)
-        _refuse_fewer_iterations(state.progress.iterations, cfg.TRAINING.MAX_ITERATIONS, source)
-        _logger.info("going on from %s, after iteration %d", source, state.progress.iterations)
-    else:
-        _initialize(state.training_loss.network, start.initial_ckpt, cfg)
-    if is_main and (source is None or start.restore_session is not None):
-        store.set_aside(after=state.progress.iterations if source else -1)
-
-
-def _refuse_fewer_iterations(done: int, wanted: int, source: Path) -> None:
-    if done > wanted:
-        raise ConfigError(
-            f"{source} has {done} iterations done, but TRAINING.MAX_ITERATIONS is {wanted}; set it to {done} or more, "
-            "go on from an earlier checkpoint with --restore_session, or begin anew with --no_resume"
-        )
-
-
-def record_config(cfg: Config, directory: Path, *, resumed: bool) -> None:
-    """Write ``config.yaml`` into the run's directory; tell what changed since a ``resumed`` run wrote its own."""
-    path = directory / CONFIG_NAME
-    if resumed and path.is_file():
-        for change in config_changes(read_yaml(path), cfg.to_dict()):
-            _logger.warning("the configuration changed since this run began: %s", change)
-    cfg.save(path)
-
-
-def config_changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """A line "KEY: old -> new" for each value of ``after`` that differs."""
-    for key, value in after.items():
-        old = before.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            yield from config_changes(old, value, f"{prefix}{key}.")
-        elif old != value:
-            yield f"{prefix}{key}: {old} -> {value}"
-
-
-def _initialize(network: Network, initial_ckpt: Path | None, cfg: Config) -> None:
-    """Give a new run its first weights."""
-    if initial_ckpt is not None:
-        load_model_weights(network, initial_ckpt)
-        _logger.info("starting with the weights of %s", initial_ckpt)
-    elif cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS is not None:
-        load_pretrained_backbone(network.backbone, cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
-        _logger.info("starting with the backbone %s", cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
-    else:
-        _logger.info("starting with random weights")

@@ -10,7 +10,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: import the package of this clone, not what lies beside this file
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from stemseg.training.arguments import parse_arguments
+from stemseg.training.arguments import configuration, parse_arguments
+from stemseg.utils.arguments import run_command
 from stemseg.utils.errors import StemsegError
 
 _logger = logging.getLogger("stemseg.training")
@@ -19,6 +20,8 @@ _logger = logging.getLogger("stemseg.training")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = parse_arguments(arguments)
+    if options.show_config:
+        return run_command(lambda: print(configuration(options).to_yaml(), end=""))
 
     from tqdm.contrib.logging import logging_redirect_tqdm  # here, so that --help answers at once
 

@@ -1,28 +1,29 @@
-"""A training run: everything that its options and configuration describe is built here, and run."""
+"""A training run: everything that its options and configuration describe is built here, started and run.
+
+:func:`start_run` starts it from nothing, from other weights, or from where it was.
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stemseg.config import Config, load_config
+from stemseg.config import Config
+from stemseg.config.yaml_reader import read_yaml
 from stemseg.data.dataset import build_training_dataset, training_category_names
 from stemseg.data.preprocessing import collate_clips
-from stemseg.modeling.network import build_network
-from stemseg.training.arguments import TrainerSettings, config_source, launch_on_all_gpus, run_name
-from stemseg.training.checkpoints import (
-    CheckpointStore,
-    StartFrom,
-    TrainingState,
-    record_config,
-    run_directory,
-    start_run,
-)
+from stemseg.modeling.network import Network, build_network
+from stemseg.modeling.weights import load_model_weights, load_pretrained_backbone, models_dir
+from stemseg.training.arguments import TrainerSettings, configuration, launch_on_all_gpus, run_name
+from stemseg.training.checkpoints import CONFIG_NAME, CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss, build_loss
@@ -32,6 +33,8 @@ from stemseg.training.validation import best_measure, build_validator
 from stemseg.training.visualization import build_visualizer
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
+from stemseg.utils.errors import ConfigError
+from stemseg.utils.files import make_folder
 from stemseg.utils.folder_lock import held_folder
 
 _logger = logging.getLogger("stemseg.training")
@@ -39,7 +42,7 @@ _logger = logging.getLogger("stemseg.training")
 
 def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
     """Build everything that the options describe and train; returns the exit code."""
-    cfg = load_config(config_source(options), options.set)
+    cfg = configuration(options)
     launch_on_all_gpus(options, cfg)
     directory = run_directory(cfg, run_name(options))
     _logger.info("this run is %s%s", directory, "" if options.model_dir else " (--model_dir NAME names it otherwise)")
@@ -138,3 +141,83 @@ def distribute(training_loss: nn.Module, process: ProcessInfo, *, may_skip_weigh
     if process.world_size == 1:
         return training_loss
     return DistributedDataParallel(training_loss, find_unused_parameters=may_skip_weights)
+
+
+class StartFrom(NamedTuple):
+    """The start that the user wants for a run.
+
+    Attributes:
+        restore_session: go on from this checkpoint, whatever the run's directory holds.
+        initial_ckpt: start a new run with the model weights of this checkpoint.
+        resume: without ``restore_session``, go on from the directory's newest checkpoint where there is one.
+    """
+
+    restore_session: Path | None = None
+    initial_ckpt: Path | None = None
+    resume: bool = True
+
+
+def run_directory(cfg: Config, model_dir: str) -> Path:
+    """``$STEMSEG_MODELS_DIR/checkpoints/<TRAINING.MODE>/<model_dir>``; an absolute ``model_dir`` is taken as it is."""
+    path = Path(model_dir).expanduser()
+    return path if path.is_absolute() else models_dir() / "checkpoints" / cfg.TRAINING.MODE / path
+
+
+def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cfg: Config, *, is_main: bool) -> None:
+    """Restore or initialize ``state``; checkpoints that a new or rewound run leaves behind are moved aside.
+
+    Raises:
+        CheckpointError: where a file is missing or damaged, or does not fit.
+        ConfigError: where the run has done more iterations already than it is to have.
+        OutputError: where the run's directory can't be made.
+    """
+    if is_main:
+        make_folder(store.directory)
+    source = start.restore_session or (store.newest() if start.resume else None)
+    if source is not None:
+        state.restore(source)
+        _refuse_fewer_iterations(state.progress.iterations, cfg.TRAINING.MAX_ITERATIONS, source)
+        _logger.info("going on from %s, after iteration %d", source, state.progress.iterations)
+    else:
+        _initialize(state.training_loss.network, start.initial_ckpt, cfg)
+    if is_main and (source is None or start.restore_session is not None):
+        store.set_aside(after=state.progress.iterations if source else -1)
+
+
+def _refuse_fewer_iterations(done: int, wanted: int, source: Path) -> None:
+    if done > wanted:
+        raise ConfigError(
+            f"{source} has {done} iterations done, but TRAINING.MAX_ITERATIONS is {wanted}; set it to {done} or more, "
+            "go on from an earlier checkpoint with --restore_session, or begin anew with --no_resume"
+        )
+
+
+def record_config(cfg: Config, directory: Path, *, resumed: bool) -> None:
+    """Write ``config.yaml`` into the run's directory; tell what changed since a ``resumed`` run wrote its own."""
+    path = directory / CONFIG_NAME
+    if resumed and path.is_file():
+        for change in config_changes(read_yaml(path), cfg.to_dict()):
+            _logger.warning("the configuration changed since this run began: %s", change)
+    cfg.save(path)
+
+
+def config_changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """A line "KEY: old -> new" for each value of ``after`` that differs."""
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            yield from config_changes(old, value, f"{prefix}{key}.")
+        elif old != value:
+            yield f"{prefix}{key}: {old} -> {value}"
+
+
+def _initialize(network: Network, initial_ckpt: Path | None, cfg: Config) -> None:
+    """Give a new run its first weights."""
+    if initial_ckpt is not None:
+        load_model_weights(network, initial_ckpt)
+        _logger.info("starting with the weights of %s", initial_ckpt)
+    elif cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS is not None:
+        load_pretrained_backbone(network.backbone, cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
+        _logger.info("starting with the backbone %s", cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
+    else:
+        _logger.info("starting with random weights")

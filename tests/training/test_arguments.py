@@ -8,7 +8,7 @@ import torch
 from stemseg.config import load_config
 from stemseg.training import arguments as options_module
 from stemseg.training.arguments import (
-    config_source,
+    configuration,
     launch_on_all_gpus,
     parse_arguments,
     run_name,
@@ -40,11 +40,13 @@ def test_impossible_options_are_refused(wrong, capsys):
     assert "expected 0 or more" in capsys.readouterr().err or "restore_session" in wrong[0]
 
 
-def test_configuration_comes_from_beside_the_checkpoint():
-    options = parse_arguments(["--restore_session", "run/000004.pth"])
-    assert str(config_source(options)) == "run/config.yaml"
+def test_configuration_comes_from_beside_the_checkpoint(tmp_path):
+    load_config(None, ["TRAINING.SEED=17"]).save(tmp_path / "config.yaml")
+    options = parse_arguments(["--restore_session", str(tmp_path / "000004.pth"), "--set", "TRAINING.BATCH_SIZE=6"])
+    assert configuration(options).TRAINING.SEED == 17
+    assert configuration(options).TRAINING.BATCH_SIZE == 6
     with pytest.raises(ConfigError, match="--cfg davis_1"):
-        config_source(parse_arguments([]))
+        configuration(parse_arguments([]))
 
 
 @pytest.mark.parametrize(

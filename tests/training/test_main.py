@@ -122,6 +122,15 @@ def test_fewer_iterations_than_are_done_are_refused_and_the_record_kept(command,
     assert config.read_text() == before
 
 
+def test_the_resolved_configuration_is_shown_and_nothing_else_happens(command, tmp_path, capsys):
+    assert command("--show_config") == 0
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(capsys.readouterr().out)
+    assert load_config(shown).TRAINING.MAX_ITERATIONS == 3
+    assert load_config(shown).DATA.MIX == {"custom": 1.0}
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_user_mistakes_are_one_line_and_exit_code_1(command, capsys):
     assert command(overrides=("TRAINING.NO_SUCH_KEY=1",)) == 1
     assert "unknown key 'TRAINING.NO_SUCH_KEY'" in capsys.readouterr().err
