@@ -142,6 +142,19 @@ def _squared_distances(points: Tensor, center: Tensor, bandwidth: Tensor) -> Ten
     return bandwidth @ (points - center[:, None]).square_()  # [E] @ [E, P]
 
 
+def posteriors(points: ClipPoints, clusters: Clusters) -> Tensor:
+    """The probability p (8.1) of each point under its own instance, [P] float32; 0 for outliers."""
+    if not clusters.num_instances:
+        return torch.zeros_like(points.seediness)
+    labels = clusters.labels.clamp(min=0)
+    distances = torch.zeros_like(points.seediness)
+    for values, centers, bandwidths in zip(points.embeddings, clusters.centers.T, clusters.bandwidths.T, strict=True):
+        distances.addcmul_(
+            bandwidths[labels], (values - centers[labels]).square_()
+        )  # dimension by dimension: no [E, P]
+    return torch.exp(-0.5 * distances.sqrt_()).mul_(clusters.labels >= 0)
+
+
 def _chunks(values: Tensor) -> list[slice]:
     """Slices of [P] that fit a CPU's cache, which makes the passes over millions of points three times faster."""
     size = _CHUNK_SIZE if values.device.type == "cpu" else max(len(values), 1)
@@ -189,11 +202,13 @@ class ClipMaps(NamedTuple):
         frames: T frame numbers.
         maps: [E + B + 1, T, h, w] float32: embedding, raw bandwidth, seediness.
         embedding_size: E.
+        appearance: [A, T, h, w] float32, the appearance embedding before mixing; None without one.
     """
 
     frames: Sequence[int]
     maps: Tensor
     embedding_size: int
+    appearance: Tensor | None = None
 
 
 class ClipPoints(NamedTuple):
@@ -207,8 +222,11 @@ class ClipPoints(NamedTuple):
 def keep_maps(frames: Sequence[int], output: NetworkOutput, device: torch.device) -> ClipMaps:
     """Move the last ``len(frames)`` frames of one clip's maps to the device that clusters."""
     parts = torch.cat([output.embedding[0], output.raw_bandwidth[0], output.seediness[0]])  # [E + B + 1, T, h, w]
-    maps = parts[:, -len(frames) :].to(device, torch.float32)
-    return ClipMaps(frames, maps, output.embedding.shape[1])
+    maps, appearance = (
+        None if part is None else part[:, -len(frames) :].to(device, torch.float32)
+        for part in (parts, None if output.appearance is None else output.appearance[0])
+    )
+    return ClipMaps(frames, maps, output.embedding.shape[1], appearance)
 
 
 def gather_points(clip: ClipMaps, foreground: Tensor, free_bandwidths: Tensor) -> ClipPoints:

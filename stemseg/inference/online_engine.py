@@ -9,16 +9,25 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from stemseg.config import Config
-from stemseg.inference.chaining import ChainedClip, Chainer, ClipLabels
-from stemseg.inference.clip_schedule import ClipFrames, ClipSchedule
-from stemseg.inference.clustering import ClipMaps, ClusteringRule, build_clustering, gather_points, keep_maps
+from stemseg.inference.chaining import ChainedClip, Chainer, ClipFrames, ClipLabels, ClipSchedule
+from stemseg.inference.clustering import (
+    ClipMaps,
+    ClipPoints,
+    ClusteringRule,
+    Clusters,
+    build_clustering,
+    gather_points,
+    keep_maps,
+)
 from stemseg.inference.semantics import FrameAverages, SemanticRule, build_semantic_rule, class_votes
-from stemseg.inference.tracks import CONFIDENCE, TrackStore
+from stemseg.inference.track_scores import ClipRatings, rate_instances
+from stemseg.inference.tracks import TrackStore
 from stemseg.modeling.network import Network
 from stemseg.utils.precision import mixed_precision
 from stemseg.utils.timing import Stopwatch
@@ -40,7 +49,6 @@ class EngineSettings:
         amp: mixed precision, "none", "bf16" or "fp16".
         compat: as the published code did it: a clip shorter than T averages the semantics of all repetitions of its
             first frame, not of the last one only.
-        rate_seediness: sum up the seediness of each track's pixels, for scores by confidence.
     """
 
     clip_length: int
@@ -51,7 +59,15 @@ class EngineSettings:
     clustering_device: torch.device
     amp: str = "none"
     compat: bool = False
-    rate_seediness: bool = False
+
+
+class _ClusteredClip(NamedTuple):
+    """A clip's labels [T, H, W]; its P points, their instances, and their foreground probability [P]."""
+
+    labels: Tensor
+    points: ClipPoints
+    clusters: Clusters
+    foreground: Tensor
 
 
 class InferenceEngine:
@@ -152,32 +168,38 @@ class InferenceEngine:
     def _label(self, clip: ClipMaps) -> None:
         """Cluster and chain a clip whose frames are final."""
         with self._stopwatch.stage("clustering"):
-            labels = self._cluster(clip)
+            found = self._cluster(clip)
         with self._stopwatch.stage("chaining"):
-            chained = self._chainer.add(labels)
-            self._store.add(chained, *self._vote(clip, chained))
+            chained = self._chainer.add(ClipLabels(clip.frames, found.labels, found.clusters.num_instances))
+            self._store.add(chained, *self._vote(clip, chained, found))
 
-    def _cluster(self, clip: ClipMaps) -> ClipLabels:
+    def _cluster(self, clip: ClipMaps) -> _ClusteredClip:
         scale = OUTPUT_STRIDE // self._settings.label_stride
-        foreground = self._semantics.foreground(self._averages.means(clip.frames), scale).to(clip.maps.device)
-        clusters = self._clustering(*gather_points(clip, foreground, self._network.free_dim_bandwidths))
+        means = self._averages.means(clip.frames)
+        scores = self._semantics.foreground_scores(means, scale).to(clip.maps.device)  # [T, H, W]
+        foreground = self._semantics.is_foreground(scores)
+        points = gather_points(clip, foreground, self._network.free_dim_bandwidths)
+        clusters = self._clustering(*points)
         labels = torch.zeros(foreground.shape, dtype=torch.int32, device=clip.maps.device)
         # instances from 1; outliers stay at -1
         labels[foreground] = (clusters.labels + (clusters.labels >= 0)).int()
-        return ClipLabels(clip.frames, labels, clusters.num_instances)
+        return _ClusteredClip(labels, points, clusters, self._semantics.foreground_probabilities(scores[foreground]))
 
-    def _vote(self, clip: ClipMaps, chained: ChainedClip) -> tuple[Tensor | None, Tensor | None]:
-        """Class logits [I, K] and seediness [I], summed over the pixels of each instance; None where nobody asks."""
+    def _vote(self, clip: ClipMaps, chained: ChainedClip, found: _ClusteredClip) -> tuple[Tensor | None, ClipRatings]:
+        """Class logits [I, K] summed over the pixels of each instance, None without classes, and its ratings."""
+        num_frames, num_instances = len(chained.frames), len(chained.track_ids)
+        num_new = int((chained.labels != 0).sum())  # every point has a label, which outliers have too
+        ratings = rate_instances(found.points, found.clusters, found.foreground, num_new)
+        if clip.appearance is not None:
+            appearance = clip.appearance[:, -num_frames:].transpose(0, 1)  # [F, A, h, w]
+            summed = torch.cat([appearance, appearance.square().sum(dim=1, keepdim=True)], dim=1)
+            ratings = ratings._replace(appearance_sums=class_votes(chained.labels, num_instances, summed))
         logits = self._semantics.class_logits(self._averages.means(chained.frames))  # [F, K, h, w]
-        parts = [] if logits is None else [logits.to(chained.labels.device)]
-        if self._settings.rate_seediness:
-            parts.append(clip.maps[-1:, -len(chained.frames) :].transpose(0, 1))  # [F, 1, h, w]
-        if not parts:
-            return None, None
-        sums = class_votes(chained.labels, len(chained.track_ids), torch.cat(parts, dim=1))
-        if not self._settings.rate_seediness:
-            return sums, None
-        return (None if logits is None else sums[:, :-1]), sums[:, -1]
+        if logits is None:
+            return None, ratings
+        both = torch.cat([logits, logits.softmax(dim=1)], dim=1).to(chained.labels.device)
+        votes, class_sums = class_votes(chained.labels, num_instances, both).chunk(2, dim=1)
+        return votes, ratings._replace(class_sums=class_sums)
 
     def _precision(self) -> torch.autocast:
         return mixed_precision(self._settings.device, self._settings.amp)
@@ -205,7 +227,6 @@ def build_engine(
             clustering_device=clustering_device or device,
             amp=cfg.INFERENCE.AMP,
             compat=compat,
-            rate_seediness=cfg.INFERENCE.TRACK_SCORE == CONFIDENCE,
         ),
         clustering=build_clustering(cfg),
         chainer=Chainer(min_iou=cfg.CLUSTERING.MIN_MATCH_IOU, compat=compat),

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stemseg.structures.tracks import Track, VideoTracks
+from stemseg.structures.tracks import Track, TrackStatistics, VideoTracks
 from stemseg.utils.errors import ConfigError, DataError
 from stemseg.utils.files import file_name, make_folder, write_text
 from stemseg.utils.text import shorten_list
@@ -92,7 +92,7 @@ class ResultFolder:
         path = self._file(sequence_id)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return VideoTracks(**{**content, "tracks": [Track(**track) for track in content["tracks"]]})
+            return VideoTracks(**{**content, "tracks": [_read_track(track) for track in content["tracks"]]})
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path} is not a result of this version: {error}; delete it to segment it anew") from error
 
@@ -104,6 +104,11 @@ class ResultFolder:
             return json.loads(self._settings_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+
+
+def _read_track(values: Mapping[str, Any]) -> Track:
+    statistics = values.get("statistics")
+    return Track(**{**values, "statistics": None if statistics is None else TrackStatistics(**statistics)})
 
 
 def hash_file(path: Path) -> str:

@@ -67,10 +67,22 @@ class SemanticRule:
 
     def foreground(self, means: Tensor, scale: int = 1) -> Tensor:
         """Foreground masks [F, scale * h, scale * w] bool of mean maps [F, C, h, w]."""
+        return self.is_foreground(self.foreground_scores(means, scale))
+
+    def foreground_scores(self, means: Tensor, scale: int = 1) -> Tensor:
+        """Logits of the foreground, or without a head the seediness, [F, scale * h, scale * w]."""
         scores = self._foreground_scores(means)  # [F, 1, h, w]
         if scale > 1:
             scores = F.interpolate(scores, scale_factor=scale, mode="bilinear", align_corners=False)
-        return scores[:, 0] > self._threshold
+        return scores[:, 0]
+
+    def is_foreground(self, scores: Tensor) -> Tensor:
+        """Where :meth:`foreground_scores`, of any shape, mean foreground."""
+        return scores > self._threshold
+
+    def foreground_probabilities(self, scores: Tensor) -> Tensor:
+        """:meth:`foreground_scores`, of any shape, as probabilities."""
+        return scores.sigmoid() if self._num_classes else scores
 
     def class_logits(self, means: Tensor) -> Tensor | None:
         """Class logits [F, K, h, w] of mean maps [F, C, h, w]; None where there is nothing to choose from."""

@@ -1,6 +1,6 @@
 """The tracks of one video: while they grow, and as its result (method.md §8.6).
 
-:class:`TrackStore` keeps compressed label maps, and for each track what ranking and voting need;
+:class:`TrackStore` keeps compressed label maps, and for each track the record that ranking, voting and scores need;
 :func:`collect_tracks` turns them into ranked tracks with categories, scores and masks, which a :class:`MaskResizer`
 brings from the label maps' scale to the video's size.
 """
@@ -19,40 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stemseg.inference.chaining import ChainedClip
+from stemseg.inference.track_scores import PIXELS, ClipRatings, TrackRecord, measure_track, rank_tracks, score_tracks
 from stemseg.structures.rle import encode_rle
-from stemseg.structures.tracks import Track, VideoTracks
+from stemseg.structures.tracks import Track, TrackStatistics, VideoTracks
 
 # Labels are a partition and bilinear weights sum to 1, so two masks can't both exceed one half; the margin keeps
 # rounding from letting both sides of an exact tie in.
 _HALF = np.float32(0.5 + 1e-6)
-
-
-@dataclass
-class TrackRecord:
-    """The record of one track.
-
-    Attributes:
-        first_frame, last_frame: the first and the last frame that it has pixels in.
-        num_pixels: pixels in all frames, at the label maps' scale.
-        class_logits: [K] summed over its pixels; None in a class-agnostic model.
-        seediness: summed over its pixels.
-    """
-
-    first_frame: int
-    last_frame: int
-    num_pixels: int = 0
-    class_logits: np.ndarray | None = None
-    seediness: float = 0.0
-
-    @property
-    def lifetime(self) -> int:
-        """Frames from its first to its last, that is last - first."""
-        return self.last_frame - self.first_frame
-
-    @property
-    def category(self) -> int:
-        """The most voted class other than the background (class 0); 1 in a class-agnostic model."""
-        return 1 if self.class_logits is None else 1 + int(self.class_logits[1:].argmax())
 
 
 class _CompressedLabels(NamedTuple):
@@ -83,26 +56,26 @@ class TrackStore:
         """Size of the compressed label maps."""
         return sum(len(frame.data) for frame in self._frames)
 
-    def add(self, clip: ChainedClip, class_votes: Tensor | None = None, seediness: Tensor | None = None) -> None:
+    def add(self, clip: ChainedClip, class_votes: Tensor | None = None, ratings: ClipRatings | None = None) -> None:
         """Take in the frames that a clip adds; they must follow the frames that are there.
 
         Args:
             clip: the labels of its new frames, [F, H, W], and the track of each of its I instances.
             class_votes: [I, K], class logits summed over each instance's pixels in these frames.
-            seediness: [I], the same of the seediness, for scores by confidence.
+            ratings: what the network says of these instances.
         """
         self.size = (clip.labels.shape[-2], clip.labels.shape[-1])
-        self._add_records(clip, None if class_votes is None else class_votes.cpu().double().numpy())
-        if seediness is not None:
-            self._add_seediness(clip.track_ids, seediness.tolist())
+        self._add_records(clip, _as_array(class_votes))
+        if ratings is not None:
+            self._add_ratings(clip, ratings)
         table = torch.tensor([-1, 0, *clip.track_ids], dtype=torch.int32, device=clip.labels.device)
         for labels in table[clip.labels.long() + 1].cpu().numpy():
             self._frames.append(_compress(labels))
 
-    def _add_seediness(self, track_ids: Sequence[int], seediness: Sequence[float]) -> None:
-        for track_id, value in zip(track_ids, seediness, strict=True):
-            if track_id in self.records:
-                self.records[track_id].seediness += value
+    def measure(self, track_ids: Sequence[int]) -> dict[int, TrackStatistics]:
+        """What the records of some tracks say of them, in the video so far."""
+        area = self.size[0] * self.size[1] if self.size else 1
+        return {i: measure_track(self.records[i], num_frames=len(self), area=area) for i in track_ids}
 
     def labels(self, frame: int) -> np.ndarray:
         """Label map of a frame, [H, W]: track ids, 0 background, -1 outlier."""
@@ -123,8 +96,26 @@ class TrackStore:
             record = self.records.setdefault(track_id, TrackRecord(first, last))
             record.last_frame = last
             record.num_pixels += int(counts[:, i].sum())
-            if class_votes is not None:
-                record.class_logits = class_votes[i] + (0 if record.class_logits is None else record.class_logits)
+            record.num_seen += len(visible)
+            record.add_sums(class_logits=None if class_votes is None else class_votes[i])
+
+    def _add_ratings(self, clip: ChainedClip, ratings: ClipRatings) -> None:
+        pixels, seeds, classes, appearance = (_as_array(values) for values in ratings)
+        for i, (track_id, iou) in enumerate(zip(clip.track_ids, clip.link_ious, strict=True)):
+            if (record := self.records.get(track_id)) is None:
+                continue
+            record.add_sums(
+                pixel_sums=pixels[i],
+                class_sums=None if classes is None else classes[i],
+                appearance_sums=None if appearance is None else appearance[i],
+            )
+            record.seeds.add(float(seeds[i]))
+            if iou is not None:
+                record.links.add(iou)
+
+
+def _as_array(values: Tensor | None) -> np.ndarray | None:
+    return None if values is None else values.cpu().double().numpy()
 
 
 def _count_pixels(labels: Tensor, num_instances: int) -> np.ndarray:
@@ -138,9 +129,6 @@ def _count_pixels(labels: Tensor, num_instances: int) -> np.ndarray:
 def _compress(labels: np.ndarray) -> _CompressedLabels:
     dtype = np.dtype(np.int16 if labels.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
     return _CompressedLabels(zlib.compress(labels.astype(dtype).tobytes(), 1), dtype)
-
-
-PIXELS, CONFIDENCE = "pixels", "confidence"  # values of INFERENCE.TRACK_SCORE
 
 
 def collect_tracks(
@@ -161,7 +149,7 @@ def collect_tracks(
         frame_names: name of each frame.
         video_size, network_size: (height, width) of the video and of the network's input without padding.
         max_tracks: tracks kept, longest-lived first.
-        score: see :func:`track_scores`.
+        score: see :func:`stemseg.inference.track_scores.score_tracks`.
     """
     kept = rank_tracks(store.records, max_tracks)
     segmentations: dict[int, list[str | None]] = {track_id: [None] * len(store) for track_id in kept}
@@ -178,44 +166,17 @@ def collect_tracks(
         width=video_size[1],
         num_frames=len(store),
         frame_names=list(frame_names),
-        tracks=_build_tracks(store.records, segmentations, track_scores(store, kept, score)),
+        tracks=_build_tracks(store, segmentations, score),
     )
 
 
-def track_scores(store: TrackStore, track_ids: Sequence[int], kind: str) -> dict[int, float]:
-    """The score of each track, in [0, 1].
-
-    Args:
-        kind: "pixels": pixels in all frames, relative to the track with most, as published. "confidence": how seedy its
-            pixels are on average, lowered for tracks that live short and, a little, for small ones: comparable between
-            videos, which the average precision needs. The exponents were chosen on composites of training videos.
-    """
-    records = {track_id: store.records[track_id] for track_id in track_ids}
-    if kind == PIXELS:
-        largest = max((record.num_pixels for record in records.values()), default=1)
-        return {track_id: record.num_pixels / largest for track_id, record in records.items()}
-    num_frames, area = len(store), store.size[0] * store.size[1] if store.size else 1
-    return {track_id: _confidence(record, num_frames, area) for track_id, record in records.items()}
-
-
-def _confidence(record: TrackRecord, num_frames: int, area: int) -> float:
-    seediness = record.seediness / max(record.num_pixels, 1)
-    life, share = (record.lifetime + 1) / num_frames, record.num_pixels / (num_frames * area)
-    return float(min(1.0, max(0.0, seediness) * life ** (1 / 3) * share ** (1 / 12)))
-
-
-def rank_tracks(records: Mapping[int, TrackRecord], max_tracks: int) -> list[int]:
-    """Ids of the longest-lived tracks, longest first; among equals the one that was found first."""
-    return sorted(records, key=lambda track_id: (-records[track_id].lifetime, track_id))[:max_tracks]
-
-
-def _build_tracks(
-    records: Mapping[int, TrackRecord], segmentations: Mapping[int, list[str | None]], scores: Mapping[int, float]
-) -> list[Track]:
+def _build_tracks(store: TrackStore, segmentations: Mapping[int, list[str | None]], score: str) -> list[Track]:
     """Tracks in the order of ``segmentations``, numbered from 1."""
+    statistics = store.measure(list(segmentations))
+    scores = score_tracks(statistics, score)
     visible = {track_id: masks for track_id, masks in segmentations.items() if any(masks)}
     return [
-        Track(number, records[track_id].category, scores[track_id], masks)
+        Track(number, store.records[track_id].category, scores[track_id], masks, statistics[track_id])
         for number, (track_id, masks) in enumerate(visible.items(), start=1)
     ]
 

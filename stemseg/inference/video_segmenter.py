@@ -13,7 +13,8 @@ from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, pa
 from stemseg.datasets import find_dataset
 from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.inference.online_engine import InferenceEngine, build_engine
-from stemseg.inference.tracks import PIXELS, collect_tracks
+from stemseg.inference.track_scores import PIXELS
+from stemseg.inference.tracks import collect_tracks
 from stemseg.inference.video_stream import VideoStream
 from stemseg.modeling.network import Network
 from stemseg.structures.tracks import VideoTracks
@@ -30,7 +31,7 @@ class VideoSegmenter:
         frames_per_batch: frames given to the engine at once.
         num_workers: threads that read and prepare frames ahead.
         stopwatch: takes the seconds of the stages "reading" and "masks", beside the engine's.
-        score: what a track's score says, see :func:`stemseg.inference.tracks.track_scores`.
+        score: what a track's score says, see :func:`stemseg.inference.track_scores.score_tracks`.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class VideoSegmenter:
 
     def open_stream(self) -> VideoStream:
         """A stream of a video that arrives frame by frame."""
-        return VideoStream(self._new_engine(), self._preprocessor)
+        return VideoStream(self._new_engine(), self._preprocessor, score=self._score)
 
     def _batches(self, source: FrameSource) -> Iterator[list[tuple[Frame, Tensor]]]:
         frames = source.load(lambda frame: self._preprocessor(frame.image), num_workers=self._num_workers)

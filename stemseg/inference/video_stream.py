@@ -10,7 +10,8 @@ import numpy as np
 
 from stemseg.data.preprocessing import ImagePreprocessor, pad_to_multiple
 from stemseg.inference.online_engine import InferenceEngine
-from stemseg.inference.tracks import PIXELS, MaskResizer, track_scores
+from stemseg.inference.track_scores import PIXELS, score_tracks
+from stemseg.inference.tracks import MaskResizer
 from stemseg.utils.errors import DataError
 
 
@@ -20,7 +21,7 @@ class SeenObject(NamedTuple):
     Attributes:
         track_id: its number, from 1, the same in all frames.
         category_id: the class that most of its pixels so far voted for; 1 in a class-agnostic model.
-        score: its pixels so far, relative to the track with most; 0 to 1.
+        score: of what is known so far, in [0, 1].
         mask: [H, W] uint8, 0 or 1.
     """
 
@@ -51,11 +52,13 @@ class VideoStream:
     Args:
         engine: new.
         preprocessor: shared with training.
+        score: what an object's score says, see :func:`stemseg.inference.track_scores.score_tracks`.
     """
 
-    def __init__(self, engine: InferenceEngine, preprocessor: ImagePreprocessor) -> None:
+    def __init__(self, engine: InferenceEngine, preprocessor: ImagePreprocessor, *, score: str = PIXELS) -> None:
         self._engine = engine
         self._preprocessor = preprocessor
+        self._score = score
         self._waiting: deque[np.ndarray] = deque()
         self._next = 0  # the first of the waiting frames
         self._resizer: MaskResizer | None = None
@@ -98,7 +101,7 @@ class VideoStream:
         store = self._engine.store
         labels = store.labels(frame)
         resizer = self._resizer = self._resizer or self._new_resizer(labels.shape)
-        scores = track_scores(store, list(store.records), PIXELS)
+        scores = score_tracks(store.measure(list(store.records)), self._score)
         objects = []
         for number in (int(label) for label in np.unique(labels) if label > 0):
             mask, record = resizer.resize(labels, number), store.records[number]

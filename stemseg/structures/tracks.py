@@ -8,6 +8,39 @@ from dataclasses import dataclass, field
 MIN_SCORE = 0.05  # by default, tracks of less are not drawn: mostly slivers along an object's rim
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrackStatistics:
+    """What the network says of a track: what scores are made of. None where a value is not defined.
+
+    Attributes:
+        pixels: in all frames, at the label maps' scale.
+        share: of the video's pixels.
+        life: frames from its first to its last, as a share of the video.
+        seen: share of these frames that it has pixels in.
+        seediness, posterior, foreground: means over its pixels: seediness, probability p under the instance of its clip
+            (8.1), probability of belonging to any object.
+        seed_mean, seed_min: seediness at its seeds, one in each clip.
+        link_mean, link_min: IoU where the instances of two clips were joined; None in a track of one clip.
+        class_probability: mean probability of its class over its pixels; None in a class-agnostic model.
+        appearance_variance: of the appearance embedding over its pixels: mean square distance from its mean; None
+            without an appearance embedding.
+    """
+
+    pixels: int
+    share: float
+    life: float
+    seen: float
+    seediness: float
+    posterior: float
+    foreground: float
+    seed_mean: float | None = None
+    seed_min: float | None = None
+    link_mean: float | None = None
+    link_min: float | None = None
+    class_probability: float | None = None
+    appearance_variance: float | None = None
+
+
 @dataclass(frozen=True)
 class Track:
     """One object through a video.
@@ -17,12 +50,14 @@ class Track:
         category_id: category in the dataset's ids; 1 where the model is class-agnostic.
         score: confidence in [0, 1].
         segmentations: compressed RLE counts at the video's original size, or None, one entry per frame.
+        statistics: what the score was made of; None where nobody knows.
     """
 
     track_id: int
     category_id: int
     score: float
     segmentations: list[str | None]
+    statistics: TrackStatistics | None = None
 
 
 @dataclass(frozen=True)

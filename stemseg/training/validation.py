@@ -83,7 +83,7 @@ def build_validator(cfg: Config, process: ProcessInfo, device: torch.device) -> 
         ConfigError: where the overlap of inference's clips is impossible; now, not after the first iterations.
     """
     from stemseg.evaluation.ground_truth import unannotated_error
-    from stemseg.inference.clip_schedule import ClipSchedule
+    from stemseg.inference.chaining import ClipSchedule
     from stemseg.inference.frame_sources import open_sequence
     from stemseg.inference.video_segmenter import build_segmenter
 

@@ -55,6 +55,10 @@ def _clip(frames: range, *rows: list[int]) -> ClipLabels:
     return ClipLabels(frames, labels, int(labels.max()))
 
 
+def _matches(*arguments: object, **options: object) -> dict[int, int]:
+    return {label: match.label for label, match in match_instances(*arguments, **options).items()}
+
+
 def _ids(chainer: Chainer, clip: ClipLabels) -> list[int]:
     return chainer.add(clip).track_ids
 
@@ -100,7 +104,7 @@ def test_association_equals_the_published_one(case: str) -> None:
     arrays = np.load(GOLDEN_DIR / "association.npz")
     previous, current = torch.from_numpy(arrays[f"l1_{case}"]), torch.from_numpy(arrays[f"l2_{case}"])
     current = torch.where(current > 100, current - 100, current)  # there, new labels start at 101
-    matches = match_instances(previous, current, 6, 6, compat=True)
+    matches = _matches(previous, current, 6, 6, compat=True)
     expected = MATCHES[case]
     assert sorted((i, j + 100) for j, i in matches.items()) == sorted(
         map(tuple, expected["associations(existing,current)"])
@@ -116,22 +120,30 @@ def test_ious_and_matches_equal_those_found_pair_by_pair() -> None:
         previous, current = (torch.from_numpy(rng.integers(-1, n, (3, 8, 9))) for n in (5, 4))
         ious = label_ious(_joint_histogram(previous, current, 5, 3))  # the fifth has no pixel
         np.testing.assert_allclose(ious, reference.label_ious(previous, current, 5, 3), atol=1e-6)
-        assert match_instances(previous, current, 5, 3) == reference.match(previous, current)
+        assert _matches(previous, current, 5, 3) == reference.match(previous, current)
 
 
 def test_instances_without_a_common_pixel_match_in_compat_mode_only() -> None:
     previous, current = torch.tensor([1, 1, 0, 0]), torch.tensor([0, 0, 1, 1])
-    assert match_instances(previous, current, 1, 1) == {}
-    assert match_instances(previous, current, 1, 1, compat=True) == {1: 1}
+    assert _matches(previous, current, 1, 1) == {}
+    assert _matches(previous, current, 1, 1, compat=True) == {1: 1}
 
 
 def test_a_minimum_overlap_can_be_demanded() -> None:
     previous, current = torch.tensor([1, 1, 1, 1]), torch.tensor([1, 0, 0, 0])  # IoU 1 / 4
-    assert match_instances(previous, current, 1, 1, min_iou=0.2) == {1: 1}
-    assert match_instances(previous, current, 1, 1, min_iou=0.3) == {}
+    assert _matches(previous, current, 1, 1, min_iou=0.2) == {1: 1}
+    assert _matches(previous, current, 1, 1, min_iou=0.3) == {}
 
 
 def test_nothing_to_match() -> None:
     empty = torch.zeros(4, dtype=torch.int32)
-    assert match_instances(empty, empty, 0, 0) == {}
-    assert match_instances(torch.tensor([1, 1, -1, 0]), torch.tensor([-1, -1, -1, 0]), 1, 0) == {}
+    assert _matches(empty, empty, 0, 0) == {}
+    assert _matches(torch.tensor([1, 1, -1, 0]), torch.tensor([-1, -1, -1, 0]), 1, 0) == {}
+
+
+def test_links_know_how_well_they_overlap() -> None:
+    chainer = Chainer()
+    first = chainer.add(_clip(range(0, 2), [1, 1, 1, 0], [1, 1, 1, 0]))
+    second = chainer.add(_clip(range(1, 3), [1, 1, 2, 0], [1, 1, 2, 0]))
+    assert (first.link_ious, second.link_ious) == ([None], [2 / 3, None])
+    assert match_instances(torch.tensor([1, 1, 1, 1]), torch.tensor([1, 0, 0, 0]), 1, 1) == {1: (1, 0.25)}

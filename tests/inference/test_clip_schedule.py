@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from stemseg.inference.clip_schedule import ClipFrames, ClipSchedule
+from stemseg.inference.chaining import ClipFrames, ClipSchedule
 from stemseg.utils.errors import ConfigError
 from tests.helpers.paths import GOLDEN_DIR
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stemseg.config import Config, load_config
-from stemseg.inference.chaining import Chainer, ClipLabels
-from stemseg.inference.clip_schedule import ClipSchedule
+from stemseg.inference.chaining import Chainer, ClipLabels, ClipSchedule
 from stemseg.inference.clustering import SequentialClustering
 from stemseg.inference.online_engine import InferenceEngine, build_engine
 from stemseg.inference.tracks import TrackStore

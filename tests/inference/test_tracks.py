@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from stemseg.inference.chaining import ChainedClip
-from stemseg.inference.tracks import MaskResizer, TrackStore, collect_tracks, track_scores
+from stemseg.inference.tracks import MaskResizer, TrackStore, collect_tracks
 from stemseg.structures.rle import decode_rle
 
 
@@ -67,21 +67,6 @@ def test_memory_is_the_compressed_maps() -> None:
     labels[:, 20:60, 30:90] = 1
     store.add(ChainedClip(range(50), labels, [3]))
     assert store.num_bytes < 50 * 120 * 160 / 10  # a tenth of a byte per pixel
-
-
-def test_scores_by_confidence_prefer_seedy_lasting_and_large_tracks() -> None:
-    labels = torch.zeros(4, 6, 8, dtype=torch.int32)
-    labels[:, :2, :4], labels[:, 3:, :2] = 1, 2  # 8 and 6 pixels in every frame ...
-    labels[:2, 3:, 5:7] = 3  # ... and 6 in half of the frames
-    seediness = torch.tensor([0.9 * 32, 0.3 * 24, 0.9 * 12])
-    store = TrackStore(label_stride=1)
-    store.add(ChainedClip(range(4), labels, [1, 2, 3]), seediness=seediness)
-    scores = track_scores(store, [1, 2, 3], "confidence")
-    assert scores[1] > scores[3] > scores[2] > 0
-    assert max(scores.values()) <= 1
-    assert scores[1] == pytest.approx(0.9 * (32 / 192) ** (1 / 12), rel=1e-5)
-    assert track_scores(store, [1, 2, 3], "pixels") == {1: 1.0, 2: 24 / 32, 3: 12 / 32}
-    assert track_scores(TrackStore(label_stride=1), [], "confidence") == {}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from stemseg.config import load_config
-from stemseg.inference.clip_schedule import ClipSchedule
+from stemseg.inference.chaining import ClipSchedule
 from stemseg.modeling.clip_stream import ClipStream, PlainClipStream, SharedClipStream
 from stemseg.modeling.network import Network, build_network
 from stemseg.structures.network_output import NetworkOutput
