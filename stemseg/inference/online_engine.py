@@ -28,6 +28,7 @@ from stemseg.inference.clustering import (
 from stemseg.inference.semantics import FrameAverages, SemanticRule, build_semantic_rule, class_votes
 from stemseg.inference.track_scores import ClipRatings, rate_instances
 from stemseg.inference.tracks import TrackStore
+from stemseg.modeling.clip_stream import FrameTerms
 from stemseg.modeling.network import Network
 from stemseg.utils.precision import mixed_precision
 from stemseg.utils.timing import Stopwatch
@@ -144,7 +145,7 @@ class InferenceEngine:
         self._advance(self._schedule.finish())
         return self._store
 
-    def _encode(self, frames: Tensor) -> list[object]:
+    def _encode(self, frames: Tensor) -> list[FrameTerms]:
         with self._stopwatch.stage("backbone"), self._precision():
             return list(self._stream.encode(frames.to(self._settings.device, non_blocking=True)))
 

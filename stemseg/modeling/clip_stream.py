@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,19 +23,22 @@ from torch.nn import functional as F
 from stemseg.modeling.decoders.squeeze_expand import SqueezeExpandDecoder
 from stemseg.structures.network_output import FeaturePyramid, NetworkOutput
 
+Frame = TypeVar("Frame")
 
-class ClipStream(ABC):
+
+class ClipStream(ABC, Generic[Frame]):
     """The frames of one video as they arrive, and the network's output for clips of them.
 
+    ``Frame`` is the type of what the network makes of a single frame.
     Frames are numbered from 0 in the order of :meth:`append`. A clip is decoded as soon as its last frame is there.
     """
 
     @abstractmethod
-    def encode(self, frames: Tensor) -> Iterator[object]:
+    def encode(self, frames: Tensor) -> Iterator[Frame]:
         """The network's work on single frames [F, 3, H, W]: F items for :meth:`append`."""
 
     @abstractmethod
-    def append(self, frame: object) -> None:
+    def append(self, frame: Frame) -> None:
         """Take in the next frame."""
 
     @abstractmethod
@@ -65,7 +68,7 @@ class EncoderDecoder(Protocol):
         """Maps of clips [N, C, T, H/s, W/s] -> output."""
 
 
-class PlainClipStream(ClipStream):
+class PlainClipStream(ClipStream[FeaturePyramid]):
     """Keeps the feature maps of frames and runs the heads anew on each clip: for any network, and to compare with."""
 
     def __init__(self, network: EncoderDecoder) -> None:
@@ -151,10 +154,16 @@ class FirstConvolutions:
 
 
 class _Kept(NamedTuple):
-    """The kept part of a frame: the sum of its own term and the next frame's, and the term of the frame before."""
+    """The kept part of a frame.
+
+    Attributes:
+        onward: the sum of its own term and the next frame's.
+        before: the term of the frame before; for frame 0 its own, since only a repetition of it can stand before it.
+        coarse: see :class:`FrameTerms`.
+    """
 
     onward: FeaturePyramid
-    before: FeaturePyramid | None
+    before: FeaturePyramid
     coarse: Tensor
 
 
@@ -169,7 +178,7 @@ class StreamedNetwork(EncoderDecoder, Protocol):
         """The rest of the heads, behind the first convolutions of each of :attr:`decoders`."""
 
 
-class SharedClipStream(ClipStream):
+class SharedClipStream(ClipStream[FrameTerms]):
     """Computes each frame's part in the first convolutions once, and keeps that in place of its feature maps.
 
     Two maps a frame are kept at each stride, since any frame may turn out to be the first of the video's last clip.
@@ -183,7 +192,8 @@ class SharedClipStream(ClipStream):
         self._convolutions = FirstConvolutions(network.decoders)
         self._kept: dict[int, _Kept] = {}
         self._to_next: FeaturePyramid | None = None  # of the newest frame
-        self._first: FrameTerms | None = None  # while the video may still be shorter than a clip
+        # of frame 0 followed by itself; empty once the video can't be shorter than a clip
+        self._repeated: list[FeaturePyramid] = []
         self._num_frames = 0
 
     def encode(self, frames: Tensor) -> Iterator[FrameTerms]:
@@ -192,29 +202,25 @@ class SharedClipStream(ClipStream):
 
     def append(self, frame: FrameTerms) -> None:
         """Keep a frame's terms, and add its part to the frame before."""
-        if self._num_frames == 0:
-            self._first = frame._replace(own=_copy(frame.own), to_previous=_copy(frame.to_previous))
+        if self._to_next is None:
+            self._repeated = [FeaturePyramid(*map(torch.add, frame.own, frame.to_previous))]
         elif self._num_frames - 1 in self._kept:
             for total, term in zip(self._kept[self._num_frames - 1].onward, frame.to_previous, strict=True):
                 total += term
-        self._kept[self._num_frames] = _Kept(frame.own, self._to_next, frame.coarse)
+        self._kept[self._num_frames] = _Kept(frame.own, self._to_next or frame.to_next, frame.coarse)
         self._to_next = frame.to_next
         self._num_frames += 1
 
     def decode(self, frames: Sequence[int]) -> NetworkOutput:
         """The heads from the sums of the clip's terms."""
         padding = len(frames) - (frames[-1] - frames[0] + 1)
-        clip = [self._kept[frame] for frame in frames[padding:]]
-        onward = [frame.onward for frame in clip]
+        clip = [self._kept[frame] for frame in frames]
+        # all repetitions of frame 0 but the last are followed by frame 0
+        onward = self._repeated * padding + [frame.onward for frame in clip[padding:]]
         before = [frame.before for frame in clip[1:]]
-        if padding:
-            # all repetitions but the last are followed by frame 0, all but the first follow it
-            repeated = FeaturePyramid(*map(torch.add, self._first.own, self._first.to_previous))
-            onward = [repeated] * padding + onward
-            before = [self._first.to_next] * padding + before
         levels = zip(_by_level(onward), _by_level(before), strict=True)
         joined = FeaturePyramid(*(_sum_terms(*terms) for terms in levels))
-        coarse = torch.stack([self._kept[frame].coarse for frame in frames], dim=1)[None]
+        coarse = torch.stack([frame.coarse for frame in clip], dim=1)[None]
         return self._network.decode_convolved(self._convolutions.split(joined), coarse)
 
     def forget_before(self, frame: int) -> None:
@@ -222,14 +228,10 @@ class SharedClipStream(ClipStream):
         for old in [f for f in self._kept if f < frame]:
             del self._kept[old]
         if frame > 0:
-            self._first = None  # no clip repeats it any more
+            self._repeated.clear()
 
     def __len__(self) -> int:
         return len(self._kept)
-
-
-def _copy(pyramid: FeaturePyramid) -> FeaturePyramid:
-    return FeaturePyramid(*(x.clone() for x in pyramid))
 
 
 def _by_level(frames: Sequence[FeaturePyramid]) -> list[list[Tensor]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from stemseg.config import Config
 from stemseg.modeling.backbone.build import build_backbone
 from stemseg.modeling.backbone.norms import fold_norms
 from stemseg.modeling.backbone.resnet import Backbone
-from stemseg.modeling.clip_stream import ClipStream, SharedClipStream
+from stemseg.modeling.clip_stream import ClipStream, FrameTerms, SharedClipStream
 from stemseg.modeling.decoders.appearance import AppearanceDecoder, build_appearance_decoder
 from stemseg.modeling.decoders.heads import (
     EmbeddingHead,
@@ -30,7 +31,7 @@ from stemseg.modeling.embedding import mix_appearance
 from stemseg.modeling.flow.appearance_flow import AppearanceFlow, build_appearance_flow
 from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, build_embedding_criterion
 from stemseg.structures.network_output import FeaturePyramid, NetworkOutput
-from stemseg.utils.errors import DataError
+from stemseg.utils.errors import ConfigError, DataError
 
 SIZE_MULTIPLE = 32
 
@@ -114,18 +115,20 @@ class Network(nn.Module):
         trunks = [decoder.expand(maps) for decoder, maps in zip(self.decoders, convolved, strict=True)]
         return self._predict(trunks, coarse)
 
-    def open_stream(self) -> ClipStream:
+    def open_stream(self) -> ClipStream[FrameTerms]:
         """Take the frames of a video one after another and decode its clips, for inference."""
         return SharedClipStream(self)
 
     def _predict(self, trunks: Sequence[Tensor], coarse: Tensor) -> NetworkOutput:
         """The outputs of all heads, from the trunks [N, c4, T, H/4, W/4] of :attr:`decoders`."""
-        trunk_of = dict(zip(self.decoders, trunks, strict=True))
+        trunk_of: dict[nn.Module, Tensor] = dict(zip(self.decoders, trunks, strict=True))
         trunk = trunks[0]
         maps, appearance = self._embed(coarse, trunk)
         seediness = maps.seediness
         if self.seediness_head is not None:
             seediness = self.seediness_head.predict(trunk_of[self.seediness_head])
+        if seediness is None:
+            raise ConfigError("the network has no seediness: neither of the embedding head nor of a head of its own")
         semantics = SemanticMaps(None, None)
         if self.semseg_head is not None:
             semantics = self.semseg_head.predict(trunk_of.get(self.semseg_head, trunk))
@@ -152,7 +155,8 @@ class Network(nn.Module):
         trained gives :meth:`inference_copy`. On a CPU the backbone becomes 1.1 to 3 times faster.
         """
         fold_norms(self.backbone)
-        self.backbone.to(memory_format=torch.channels_last)
+        convert = cast(Callable[..., Backbone], self.backbone.to)  # torch's types leave memory_format out
+        convert(memory_format=torch.channels_last)
         return self.eval().requires_grad_(False)
 
     def inference_copy(self) -> Network:

@@ -215,3 +215,10 @@ def test_impossible_configurations_are_refused(override, words):
 def test_keys_of_published_files_that_had_no_effect_are_accepted_with_a_warning():
     with pytest.warns(UserWarning, match="FEATURE_WEIGHT"):
         small_hierarchical_config("MODEL.OFFSET.FEATURE_WEIGHT=1")
+
+
+def test_a_network_that_nothing_gives_seediness_is_refused():
+    network = tiny_network("MODEL.USE_SEEDINESS_HEAD=true")
+    network.seediness_head = None
+    with pytest.raises(ConfigError, match="no seediness"), torch.no_grad():
+        network(torch.zeros(1, 4, 3, 32, 32))

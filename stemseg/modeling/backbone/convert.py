@@ -76,7 +76,7 @@ def _random_fpn(backbone: Backbone, seed: int) -> dict[str, Tensor]:
     """A freshly initialized FPN, as training starts with where no weights are given."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fpn = FPN(backbone.body.out_channels, backbone.fpn.fpn_inner1.out_channels)
+        fpn = FPN(backbone.body.out_channels, backbone.fpn.out_channels)
     return {f"fpn.{name}": value for name, value in fpn.state_dict().items()}
 
 

@@ -102,7 +102,9 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[F, C_in, H, W] -> [F, C_out, H/stride, W/stride]."""
-        y = x if self.conv1 is None else F.relu6(normalized(self.conv1, self.bn1, x), inplace=True)
+        y = x
+        if self.conv1 is not None and self.bn1 is not None:
+            y = F.relu6(normalized(self.conv1, self.bn1, x), inplace=True)
         y = F.relu6(normalized(self.conv2, self.bn2, y), inplace=True)
         y = normalized(self.conv3, self.bn3, y)
         return y + x if self._has_shortcut else y

@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -147,7 +147,7 @@ class _NumberType:
         if not _NUMBER_CODE.fullmatch(code):
             raise _ForbiddenName(f"numpy.dtype of {code!r}")
         self._code = code
-        self._order = "="
+        self._order: Literal["<", ">", "|", "="] = "="
 
     def __setstate__(self, state: tuple) -> None:
         self._order = state[1] if state[1] in ("<", ">", "|") else "="

@@ -26,6 +26,11 @@ class FrozenBatchNorm(nn.Module):
     The variance has no epsilon added, other than in ``nn.BatchNorm2d``: Caffe2's weights were made this way.
     """
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, num_channels: int) -> None:
         super().__init__()
         self.register_buffer("weight", torch.ones(num_channels))
@@ -85,8 +90,9 @@ def fold_norms(module: nn.Module) -> None:
 def _scale_and_shift(norm: FrozenBatchNorm | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     if isinstance(norm, FrozenBatchNorm):
         return norm.scale_and_shift()
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return scale, norm.bias - mean * scale
 
 
 @torch.no_grad()

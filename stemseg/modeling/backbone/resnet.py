@@ -148,17 +148,19 @@ class FPN(nn.Module):
 
     def __init__(self, in_channels: Sequence[int], out_channels: int) -> None:
         super().__init__()
+        self.out_channels = out_channels
         for i, channels in enumerate(in_channels, start=1):
             self.add_module(f"fpn_inner{i}", nn.Conv2d(channels, out_channels, 1))
             self.add_module(f"fpn_layer{i}", nn.Conv2d(out_channels, out_channels, 3, padding=1))
         for conv in self.children():
-            nn.init.kaiming_uniform_(conv.weight, a=1)
-            nn.init.zeros_(conv.bias)
+            weight, bias = conv.parameters()
+            nn.init.kaiming_uniform_(weight, a=1)
+            nn.init.zeros_(bias)
 
     def forward(self, maps: Sequence[Tensor]) -> FeaturePyramid:
         """Four maps [F, C_i, H/s, W/s], finest first -> [F, C, H/s, W/s]."""
-        top_down = self.fpn_inner4(maps[3])
-        outputs = [self.fpn_layer4(top_down)]
+        top_down = self.get_submodule("fpn_inner4")(maps[3])
+        outputs = [self.get_submodule("fpn_layer4")(top_down)]
         for i in (3, 2, 1):
             lateral = self.get_submodule(f"fpn_inner{i}")(maps[i - 1])
             # bilinear where most implementations take the nearest pixel: published weights were trained like this

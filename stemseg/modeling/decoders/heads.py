@@ -41,6 +41,8 @@ class EmbeddingHead(SqueezeExpandDecoder):
         trunk: arguments of :class:`SqueezeExpandDecoder`.
     """
 
+    time_scale: Tensor  # a scalar
+
     def __init__(
         self,
         *,

@@ -6,7 +6,7 @@ that stays fast for one small clip on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stemseg.structures.network_output import FeaturePyramid
 from stemseg.utils.errors import ConfigError
 
-_POOLS = {"avg": F.avg_pool3d, "max": F.max_pool3d}
+_POOLS: dict[str, Callable[..., Tensor]] = {"avg": F.avg_pool3d, "max": F.max_pool3d}
 _PADDING_VALUES = {"avg": 0.0, "max": -torch.inf}
 # torch (up to 2.13) sends a batch of 1 to oneDNN only where N * C * T * H exceeds this, and to a slow kernel otherwise
 _SLOW_UP_TO = 20_480
@@ -58,6 +58,11 @@ class SqueezeExpandDecoder(nn.Module):
         ConfigError: for a clip length or a pool type that does not exist.
     """
 
+    block_32x: nn.Sequential
+    block_16x: nn.Sequential
+    block_8x: nn.Sequential
+    block_4x: nn.Sequential
+
     def __init__(
         self,
         *,
@@ -72,10 +77,11 @@ class SqueezeExpandDecoder(nn.Module):
         self.num_frames = num_frames
         self._upsampling = plan.upsampling
         pools = [TemporalPool(pool_type) if k < plan.num_pools else nn.Identity() for k in range(3)]
-        blocks = {"block_32x": pools, "block_16x": pools[:2], "block_8x": pools[:1], "block_4x": [nn.Identity()]}
-        for (name, block_pools), channels in zip(blocks.items(), inter_channels, strict=True):
-            self.add_module(name, _block(in_channels, channels, num_groups, block_pools))
         c32, c16, c8, c4 = inter_channels
+        self.block_32x = _block(in_channels, c32, num_groups, pools)
+        self.block_16x = _block(in_channels, c16, num_groups, pools[:2])
+        self.block_8x = _block(in_channels, c8, num_groups, pools[:1])
+        self.block_4x = _block(in_channels, c4, num_groups, [nn.Identity()])
         self.conv_16 = nn.Conv3d(c32 + c16, c16, 1, bias=False)
         self.conv_8 = nn.Conv3d(c16 + c8, c8, 1, bias=False)
         self.conv_4 = nn.Conv3d(c8 + c4, c4, 1, bias=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +80,7 @@ class AppearanceFlow(Glow):
         condition: str = NONE,
         condition_channels: int = 32,
         likelihood_of: str = FRAME,
-        **glow_options: int | bool,
+        **glow_options: Any,
     ) -> None:
         super().__init__(channels, condition_channels=0 if condition == NONE else condition_channels, **glow_options)
         self.num_halvings = num_halvings
@@ -107,7 +107,7 @@ class AppearanceFlow(Glow):
         with torch.autocast(device_type=appearance.device.type, enabled=False):
             appearance = scale_gradient(at_least_float32(appearance), self.gradient_scale)
             if self.likelihood_of == INSTANCE_MEANS:
-                appearance = _paint_clips(appearance, masks)
+                appearance = _paint_clips(appearance, _required(masks))
             if self.standardized:
                 frames = self._shrink(appearance)
                 weights = self._weights(masks, frames.shape[2:])
@@ -115,7 +115,7 @@ class AppearanceFlow(Glow):
             quantize = quantize_floor if self.dequantization == FLOOR else dequantize_uniform
             x = quantize(torch.sigmoid(self._shrink(appearance)), num_bits=self.num_bits)
             if self.condition == IDENTITY:
-                expected = _paint_clips(torch.sigmoid(appearance) - 0.5, masks, of_other_frames=True)
+                expected = _paint_clips(torch.sigmoid(appearance) - 0.5, _required(masks), of_other_frames=True)
                 x = x - self._shrink(expected)
         return x
 
@@ -130,25 +130,23 @@ class AppearanceFlow(Glow):
         Raises:
             StemsegError: where masks are needed and there are none.
         """
-        if masks is None and not (self.likelihood_of == FRAME and self.condition == NONE):
-            raise StemsegError("the likelihood needs the instance masks of every clip, but got none")
         x = self.flow_input(appearance, masks)
-        condition = None if self.condition_encoder is None else self._crop(self.condition_encoder(masks))
+        condition = None if self.condition_encoder is None else self._crop(self.condition_encoder(_required(masks)))
         output = self(x, condition)
         log_p, logdet, num_dims = output.log_p, output.logdet, x[0].numel()
         if self.likelihood_of != FRAME:
             size = output.log_p_map.shape[1:]
-            weights = instance_weights(masks, num_halvings=self.num_halvings + 1, size=size)
+            weights = instance_weights(_required(masks), num_halvings=self.num_halvings + 1, size=size)
             log_p, logdet = ((weights * m).sum(dim=(1, 2, 3)) for m in (output.log_p_map, output.logdet_map))
             num_dims = 4 * x.shape[1]  # of one place
         bits = bits_per_dimension(log_p, logdet, num_dims=num_dims, num_bits=self.num_bits)
         return AppearanceLikelihood(bits, log_p / num_dims, logdet / num_dims)
 
-    def _weights(self, masks: Sequence[Tensor] | None, size: tuple[int, int]) -> Tensor | None:
+    def _weights(self, masks: Sequence[Tensor] | None, size: Sequence[int]) -> Tensor | None:
         """The weight of each place in the statistics of A, [N*T, *size]; None for all alike."""
         if self.likelihood_of == FRAME:
             return None
-        weights = instance_weights(masks, num_halvings=self.num_halvings, size=size)
+        weights = instance_weights(_required(masks), num_halvings=self.num_halvings, size=size)
         return weights.mean(dim=0) if len(weights) else None
 
     def _shrink(self, appearance: Tensor) -> Tensor:
@@ -159,6 +157,12 @@ class AppearanceFlow(Glow):
         cell = 2 ** len(self.blocks)
         height, width = x.shape[2] // cell * cell, x.shape[3] // cell * cell
         return x[:, :, :height, :width]
+
+
+def _required(masks: Sequence[Tensor] | None) -> Sequence[Tensor]:
+    if masks is None:
+        raise StemsegError("the likelihood needs the instance masks of every clip, but got none")
+    return masks
 
 
 def _paint_clips(appearance: Tensor, masks: Sequence[Tensor], **options: bool) -> Tensor:
@@ -206,7 +210,7 @@ def bits_per_dimension(log_p: Tensor, logdet: Tensor, *, num_dims: int, num_bits
     return (num_bits * math.log(2) * num_dims - log_p - logdet) / (num_dims * math.log(2))
 
 
-def instance_weights(masks: Sequence[Tensor], *, num_halvings: int, size: tuple[int, int]) -> Tensor:
+def instance_weights(masks: Sequence[Tensor], *, num_halvings: int, size: Sequence[int]) -> Tensor:
     """The share of each instance in each place of a coarser grid; an instance's weights add up to 1.
 
     Args:

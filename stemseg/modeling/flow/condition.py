@@ -44,7 +44,7 @@ class ConditionEncoder(nn.Module):
     def _encode_clip(self, masks: Tensor) -> Tensor:
         """[I, T, h, w] -> [T, C', h / 2^k, w / 2^k]."""
         num_instances, num_frames, height, width = masks.shape
-        masks = masks.to(self.per_instance[0].weight.dtype)
+        masks = masks.to(next(self.per_instance.parameters()).dtype)
         empty = masks.new_zeros(1, 1, height, width)
         features = self.per_instance(torch.cat([empty, masks.reshape(-1, 1, height, width)]))  # [1 + I * T, C', ., .]
         of_empty = features[:1].expand(1, num_frames, *features.shape[1:])  # [1, T, C', ., .]

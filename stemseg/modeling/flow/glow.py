@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +79,7 @@ class Glow(nn.Module):
     ) -> None:
         super().__init__()
         self.condition_channels = condition_channels
-        self.blocks = nn.ModuleList(
+        levels = [
             FlowLevel(
                 in_channels * 2**level,
                 num_steps=num_steps,
@@ -90,7 +90,8 @@ class Glow(nn.Module):
                 condition_channels=condition_channels,
             )
             for level in range(num_levels)
-        )
+        ]
+        self.blocks = cast(Sequence[FlowLevel], nn.ModuleList(levels))  # whose own type forgets what is in it
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> FlowOutput:
         """Latents and log-likelihood of x [N, C, h, w], given the condition [N, C', h, w] of a conditional flow.
@@ -102,7 +103,9 @@ class Glow(nn.Module):
         self._check_condition(condition, (x.shape[0], self.condition_channels, *x.shape[2:]))
         with torch.autocast(device_type=x.device.type, enabled=False):
             rest = at_least_float32(x)
-            log_p, logdet, latents = [], [], []
+            latents: list[Tensor] = []
+            log_p: list[Tensor] = []
+            logdet: list[Tensor] = []
             for level, level_condition in zip(self.blocks, self._pyramid(condition), strict=True):
                 rest, latent, *terms = level(rest, level_condition)
                 for maps, term in zip((log_p, logdet), terms, strict=True):
@@ -124,14 +127,14 @@ class Glow(nn.Module):
         self,
         values: Sequence[Tensor],
         condition: Tensor | None,
-        latent_of: Callable[[FlowLevel, Tensor | None, Tensor], Tensor],
+        latent_of: Callable[[FlowLevel, Tensor, Tensor], Tensor],
     ) -> Tensor:
         """x from one tensor per level, last level first; ``latent_of`` says what latent each tensor stands for."""
         num_items, _, height, width = values[0].shape
         self._check_condition(condition, (num_items, self.condition_channels, 2 * height, 2 * width))
-        x = None
         with torch.autocast(device_type=values[0].device.type, enabled=False):
             conditions = self._pyramid(condition)
+            x = at_least_float32(values[-1])  # the last level keeps everything: what it passes on is its latent
             for level, value, level_condition in reversed(list(zip(self.blocks, values, conditions, strict=True))):
                 x = level.inverse(x, latent_of(level, x, at_least_float32(value)), level_condition)
         return x
@@ -166,7 +169,7 @@ class Glow(nn.Module):
         """The condition at each level's resolution: half of x's for the first, and so on."""
         if condition is None:
             return [None] * len(self.blocks)
-        levels = []
+        levels: list[Tensor | None] = []
         condition = at_least_float32(condition)
         for _ in self.blocks:
             condition = F.avg_pool2d(condition, 2)
@@ -208,7 +211,7 @@ class FlowStep(nn.Module):
         x, change = self.invconv(x)
         logdet = logdet + change
         if self.injection is not None:
-            x, change = self.injection(x, condition)
+            x, change = self.injection(x, _required(condition))
             logdet = logdet + change
         x, change = self.coupling(x, condition)
         return x, logdet + change
@@ -217,8 +220,14 @@ class FlowStep(nn.Module):
         """y [N, C, h, w], condition [N, C', h, w] -> x [N, C, h, w]."""
         y = self.coupling.inverse(y, condition)
         if self.injection is not None:
-            y = self.injection.inverse(y, condition)
+            y = self.injection.inverse(y, _required(condition))
         return self.actnorm.inverse(self.invconv.inverse(y))
+
+
+def _required(condition: Tensor | None) -> Tensor:
+    if condition is None:
+        raise StemsegError("a conditional flow step got no condition")
+    return condition
 
 
 def _build_injection(channels: int, condition_channels: int) -> AffineInjection:
@@ -237,12 +246,13 @@ class FlowLevel(nn.Module):
         step_options: what :class:`FlowStep` takes beside its channels.
     """
 
-    def __init__(self, in_channels: int, *, num_steps: int, split: bool, **step_options: bool | int) -> None:
+    def __init__(self, in_channels: int, *, num_steps: int, split: bool, **step_options: Any) -> None:
         super().__init__()
         channels = 4 * in_channels
         self.split = split
         self.latent_channels = channels // 2 if split else channels
-        self.flows = nn.ModuleList(FlowStep(channels, **step_options) for _ in range(num_steps))
+        steps = [FlowStep(channels, **step_options) for _ in range(num_steps)]
+        self.flows = cast(Sequence[FlowStep], nn.ModuleList(steps))
         self.prior = GaussianPrior(self.latent_channels, self.latent_channels)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -255,16 +265,16 @@ class FlowLevel(nn.Module):
         rest, latent = x.chunk(2, dim=1) if self.split else (x, x)
         return rest, latent, self.prior.log_prob(latent, self._prior_context(rest)), logdet
 
-    def inverse(self, rest: Tensor | None, latent: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The next level's inverse (None for the last level) and this level's latent -> x [N, C, 2h, 2w]."""
+    def inverse(self, rest: Tensor, latent: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The next level's inverse (for the last level: the latent) and this level's latent -> x [N, C, 2h, 2w]."""
         y = torch.cat([rest, latent], dim=1) if self.split else latent  # [N, 4C, h, w]
         for step in reversed(self.flows):
             y = step.inverse(y, condition)
         return unsqueeze(y)
 
-    def latent_from_noise(self, rest: Tensor | None, noise: Tensor) -> Tensor:
+    def latent_from_noise(self, rest: Tensor, noise: Tensor) -> Tensor:
         """A draw of this level's latent from its prior, [N, C, h, w], made from standard normal noise of that shape."""
-        return self.prior.transform(noise, self._prior_context(noise if rest is None else rest))
+        return self.prior.transform(noise, self._prior_context(rest))
 
     def _prior_context(self, rest: Tensor) -> Tensor:
         return rest if self.split else torch.zeros_like(rest)

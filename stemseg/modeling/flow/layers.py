@@ -38,6 +38,8 @@ class ActNorm(nn.Module):
     all processes together. A loaded state dict says by its buffer ``initialized`` whether that has happened already.
     """
 
+    initialized: Tensor  # uint8, 0 or 1
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.loc = nn.Parameter(torch.zeros(1, channels, 1, 1))
@@ -125,6 +127,12 @@ class InvertibleConvLU(_ChannelMixing):
     checkpoints hold them.
     """
 
+    w_p: Tensor
+    u_mask: Tensor
+    l_mask: Tensor
+    s_sign: Tensor
+    l_eye: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         permutation, lower, upper = torch.linalg.lu(_random_rotation(channels))
@@ -161,8 +169,8 @@ class ZeroConv2d(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3)
-        nn.init.zeros_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
+        for parameter in self.conv.parameters():
+            nn.init.zeros_(parameter)
         self.scale = nn.Parameter(torch.zeros(1, out_channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -179,9 +187,9 @@ def _coupling_net(in_channels: int, hidden_channels: int, out_channels: int) -> 
         nn.ReLU(inplace=True),
         ZeroConv2d(hidden_channels, out_channels),
     )
-    for conv in (net[0], net[2]):
-        nn.init.normal_(conv.weight, 0.0, 0.05)
-        nn.init.zeros_(conv.bias)
+    for weight, bias in (net[0].parameters(), net[2].parameters()):
+        nn.init.normal_(weight, 0.0, 0.05)
+        nn.init.zeros_(bias)
     return net
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -49,7 +50,9 @@ def plain_embedding_loss(
         free_dim_bandwidths: [n], 1 / std^2 of each free dimension.
         weight, weight_lovasz, weight_variance_smoothness, weight_seediness: of the whole and of the terms.
     """
-    lovasz = smoothness = seediness = 0.0 * sum(maps.sum() for maps in output[:3])
+    lovasz = smoothness = seediness = 0.0 * (
+        output.embedding.sum() + output.raw_bandwidth.sum() + output.seediness.sum()
+    )
     num_instances = 0
     for *maps, target in zip(*output[:3], targets, strict=True):
         e, r, eta = (x.flatten(1) for x in maps)  # [E, P], [B, P], [1, P]
@@ -79,6 +82,15 @@ class _ClipSums(NamedTuple):
     variance_smoothness: Tensor
     seediness: Tensor
     num_instances: int
+
+    def plus(self, other: _ClipSums) -> _ClipSums:
+        """The sums over the instances of both."""
+        return _ClipSums(
+            self.lovasz + other.lovasz,
+            self.variance_smoothness + other.variance_smoothness,
+            self.seediness + other.seediness,
+            self.num_instances + other.num_instances,
+        )
 
 
 class EmbeddingCriterion(nn.Module):
@@ -125,24 +137,16 @@ class EmbeddingCriterion(nn.Module):
             every process of a distributed run takes part in the backward pass.
         """
         with torch.autocast(output.embedding.device.type, enabled=False):
-            clips = [
-                self._clip_sums(*maps, target)
-                for *maps, target in zip(
-                    output.embedding.float(),
-                    output.raw_bandwidth.float(),
-                    output.seediness.float(),
-                    targets,
-                    strict=True,
-                )
-            ]
-            clips = [clip for clip in clips if clip is not None]
-            if not clips:
-                zero = sum(x.sum() for x in (output.embedding, output.raw_bandwidth, output.seediness)) * 0.0
+            maps = (output.embedding.float(), output.raw_bandwidth.float(), output.seediness.float())
+            clips = [self._clip_sums(*clip) for clip in zip(*maps, targets, strict=True)]
+            visible = [clip for clip in clips if clip is not None]
+            if not visible:
+                zero = (output.embedding.sum() + output.raw_bandwidth.sum() + output.seediness.sum()) * 0.0
                 return EmbeddingLossTerms(zero, zero, zero, zero)
-            num_instances = sum(clip.num_instances for clip in clips)
-            lovasz = sum(clip.lovasz for clip in clips) / num_instances
-            smoothness = sum(clip.variance_smoothness for clip in clips) / len(targets)
-            seediness = sum(clip.seediness for clip in clips) / (num_instances + 1)
+            sums = reduce(_ClipSums.plus, visible)
+            lovasz = sums.lovasz / sums.num_instances
+            smoothness = sums.variance_smoothness / len(targets)
+            seediness = sums.seediness / (sums.num_instances + 1)
             total = (
                 self.weight_lovasz * lovasz
                 + self.weight_variance_smoothness * smoothness

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stemseg.structures.clip import ClipTargets
 from stemseg.structures.network_output import NetworkOutput
+from stemseg.utils.errors import StemsegError
 
 
 class SemanticLossTerms(NamedTuple):
@@ -29,7 +30,12 @@ def semantic_losses(output: NetworkOutput, targets: Sequence[ClipTargets]) -> Se
     Args:
         output: maps of N clips, with class logits.
         targets: N targets at the size of these maps.
+
+    Raises:
+        StemsegError: where there are no class logits.
     """
+    if output.class_logits is None:
+        raise StemsegError("the semantic loss needs class logits: build the network with MODEL.USE_SEMSEG_HEAD")
     classes = torch.stack([semantic_target(target) for target in targets])  # [N, T, h, w]
     valid = torch.stack([target.ignore_mask for target in targets]) == 0  # [N, T, h, w]
     with torch.autocast(output.class_logits.device.type, enabled=False):

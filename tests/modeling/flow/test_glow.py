@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stemseg.modeling.flow.appearance_flow import bits_per_dimension
-from stemseg.modeling.flow.glow import Glow
+from stemseg.modeling.flow.glow import FlowStep, Glow
 from stemseg.utils.errors import StemsegError
 from tests.helpers.flow_helpers import fill_flow, log_abs_det_jacobian, randomized
 from tests.helpers.golden_weights import load_golden, relative_difference
@@ -196,3 +196,9 @@ def test_training_raises_the_likelihood():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 3
+
+
+def test_a_conditional_step_needs_its_condition():
+    step = FlowStep(4, affine=True, conv_lu=True, hidden_channels=8, condition_channels=3)
+    with pytest.raises(StemsegError, match="got no condition"):
+        step(torch.randn(1, 4, 2, 2))

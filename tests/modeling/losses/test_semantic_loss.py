@@ -6,6 +6,7 @@ import torch
 from stemseg.modeling.losses.semantic_loss import semantic_losses, semantic_target
 from stemseg.structures.clip import ClipTargets
 from stemseg.structures.network_output import NetworkOutput
+from stemseg.utils.errors import StemsegError
 from tests.helpers.golden_weights import load_golden, relative_difference
 
 GOLDEN = {key: torch.from_numpy(value) for key, value in load_golden("semseg_losses").items()}
@@ -58,3 +59,8 @@ def test_a_clip_without_instances_is_background():
     terms = semantic_losses(output_of(logits), [targets])
     assert terms.semantic.item() == pytest.approx(torch.log(torch.tensor(3.0)).item())
     assert semantic_losses(output_of(logits, foreground=False), [targets]).foreground is None
+
+
+def test_a_network_without_a_semantic_head_has_no_semantic_loss():
+    with pytest.raises(StemsegError, match="needs class logits"):
+        semantic_losses(NetworkOutput(None, None, None), [golden_targets(torch.zeros_like(GOLDEN["small_ignore"]))])
