@@ -1,7 +1,7 @@
 """From nothing to segmented videos: ``python scripts/quickstart.py``.
 
 Makes the environment and segments a video with the model that ships with the package: the one that ``--input``
-names, or a generated one. Then generates more videos of moving textured objects, trains a small network on them from
+names, or a generated one. Then generates videos of moving textured objects, trains a small network on them from
 scratch, segments held-out videos, measures the result with the official metrics, and writes pictures and an overlay
 video. Needs no GPU, data or downloads beyond the Python packages. Each step is one of the project's own commands, which
 it prints: run them by hand with another configuration to scale up.
@@ -45,42 +45,96 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the steps, each only where its result is not there yet; returns the exit code."""
     args = parse_arguments(arguments)
     enter_environment()
-    start = time.perf_counter()
-    output = args.output.resolve()
-    environment = quickstart_environment(output)
-    checkpoints = output / "models" / "checkpoints" / "custom" / MODEL_NAME
-    results = output / "results"
-    videos, overrides = output / "videos", ["--set", *args.set] if args.set else []
+    run = Steps(args.output.resolve(), args.device)
+    if args.input:
+        run.first_look([_from_anywhere(text) for text in args.input])
+    run.generate(args.num_train, args.num_val)
+    if not args.input:
+        run.first_look([str(sorted((run.videos / "val").iterdir())[0])])
+    run.train(args.cfg, args.set)
+    run.segment()
+    run.measure()
+    run.say_where_to_look()
+    return 0
 
-    def step(title: str, *command: str) -> None:
-        print(f"\n== {title} ({time.perf_counter() - start:.0f} s)\n$ python {shlex.join(command)}", flush=True)
-        status = subprocess.call([sys.executable, *command], cwd=ROOT, env=environment)
+
+class Steps:
+    """The commands of the quickstart, each of which is printed and run.
+
+    Args:
+        output: the folder of everything that they write.
+        device: where networks run.
+    """
+
+    def __init__(self, output: Path, device: str) -> None:
+        self.videos = output / "videos"
+        self._output = output
+        self._device = ["--device", device]
+        self._results = output / "results"
+        self._environment = quickstart_environment(output)
+        self._start = time.perf_counter()
+        self._pages: list[Path] = []
+
+    def first_look(self, inputs: Sequence[str]) -> None:
+        """Segment videos with the model that ships with the package."""
+        folder = self._output / "first_look" / Path(inputs[0]).stem
+        self._run("Segment a video with the model that ships with the package", "stemseg/inference/main.py", "laptop",
+                  "--input", *inputs, "--output_dir", str(folder), "--save_vis", *self._device)  # fmt: skip
+        self._pages.append(folder / "report.html")
+        print(f"\nLook at {self._pages[-1]} while the rest goes on", flush=True)
+
+    def generate(self, num_train: int, num_val: int) -> None:
+        """Generate videos to train on and to measure with, where there are none yet."""
+        if (self.videos / "val.json").is_file():
+            return
+        self._run("Generate videos", "scripts/generate_videos.py", "--output", str(self.videos), "--preview",
+                  "--distinct_classes", "--workers", str(min(4, os.cpu_count() or 1)),
+                  "--num_train", str(num_train), "--num_val", str(num_val))  # fmt: skip
+
+    def train(self, cfg: str, overrides: Sequence[str]) -> None:
+        """Train a network from scratch."""
+        self._run("Train from scratch", "stemseg/training/main.py", "--model_dir", MODEL_NAME, "--cfg", cfg,
+                  *self._device, "--num_cpu_workers", "0", *(["--set", *overrides] if overrides else []))  # fmt: skip
+
+    def segment(self) -> None:
+        """Segment the held-out videos with it."""
+        checkpoints = self._output / "models" / "checkpoints" / "custom" / MODEL_NAME
+        shutil.rmtree(self._results, ignore_errors=True)
+        self._run("Segment held-out videos", "stemseg/inference/main.py", str(max(checkpoints.glob("[0-9]*.pth"))),
+                  "--output_dir", str(self._results), "--dataset", "custom", "--resize_embeddings", "--save_vis",
+                  "--evaluate", *self._device)  # fmt: skip
+        self._pages.append(self._results / "report.html")
+
+    def measure(self) -> None:
+        """Draw what was segmented worst."""
+        self._run("Draw the worst cases", "scripts/evaluate.py", "--dataset", "custom", "--results",
+                  str(self._results / "results.json"), "--gt", str(self.videos / "val.json"),
+                  "--images", str(self.videos / "val"), "--output", str(self._output / "evaluation"),
+                  "--worst", "4")  # fmt: skip
+
+    def say_where_to_look(self) -> None:
+        """Name the pages and folders that are worth a look."""
+        print(f"\nDone in {self._seconds():.0f} s. Look at:")
+        for page in self._pages:
+            print(f"  {page}  videos and what was found in them")
+        print(f"  {self.videos / 'train.png'}  what was trained on")
+        print(f"  {self._output / 'evaluation'}  what was segmented worst")
+
+    def _run(self, title: str, *command: str) -> None:
+        print(f"\n== {title} ({self._seconds():.0f} s)\n$ python {shlex.join(command)}", flush=True)
+        status = subprocess.call([sys.executable, *command], cwd=ROOT, env=self._environment)
         if status:
             sys.exit(
                 f"this step ended with status {status}; mend the cause and run the quickstart again: it goes on here"
             )
 
-    if not (videos / "val.json").is_file():
-        sizes = ["--num_train", str(args.num_train), "--num_val", str(args.num_val)]
-        step("Generate videos", "scripts/generate_videos.py", "--output", str(videos), "--preview",
-             "--distinct_classes", "--workers", str(min(4, os.cpu_count() or 1)), *sizes)  # fmt: skip
-    first = args.input or [str(sorted((videos / "val").iterdir())[0])]
-    step("Segment a video with the model that ships with the package", "stemseg/inference/main.py", "laptop", "--input",
-         *first, "--output_dir", str(output / "first_look"), "--save_vis", "--device", args.device)  # fmt: skip
-    print(f"\nLook at {output / 'first_look' / 'report.html'} while the rest goes on", flush=True)
-    step("Train from scratch", "stemseg/training/main.py", "--model_dir", MODEL_NAME, "--cfg", args.cfg,
-         "--device", args.device, "--num_cpu_workers", "0", *overrides)  # fmt: skip
-    checkpoint = max(checkpoints.glob("[0-9]*.pth"))
-    shutil.rmtree(results, ignore_errors=True)
-    step("Segment held-out videos", "stemseg/inference/main.py", str(checkpoint), "--output_dir", str(results),
-         "--dataset", "custom", "--resize_embeddings", "--save_vis", "--evaluate", "--device", args.device)  # fmt: skip
-    step("Draw the worst cases", "scripts/evaluate.py", "--dataset", "custom", "--results",
-         str(results / "results.json"), "--gt", str(videos / "val.json"), "--images", str(videos / "val"),
-         "--output", str(output / "evaluation"), "--worst", "4")  # fmt: skip
-    print(f"\nDone in {time.perf_counter() - start:.0f} s. Look at:")
-    print(f"  {output / 'first_look'}  the first video, segmented by the model that ships with the package")
-    print(f"  {videos / 'train.png'}  what was trained on\n  {results}  overlays and videos\n  {output / 'evaluation'}")
-    return 0
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+
+def _from_anywhere(text: str) -> str:
+    """An input as the steps, which run in the clone's root, find it: a camera's number, a whole path or pattern."""
+    return text if text.isdecimal() else str(Path(text).expanduser().absolute())
 
 
 def quickstart_environment(output: Path) -> dict[str, str]:

@@ -46,7 +46,7 @@ def test_quickstart(steps: list[str], tmp_path: Path, monkeypatch: pytest.Monkey
         "scripts/generate_videos.py", "stemseg/inference/main.py", "stemseg/training/main.py",
         "stemseg/inference/main.py", "scripts/evaluate.py",
     ]  # fmt: skip
-    assert (tmp_path / "first_look/report.html").is_file()
+    assert [path.name for path in tmp_path.glob("first_look/*/report.html")] == ["report.html"]
     assert "Look at:" in capsys.readouterr().out
     assert (tmp_path / "videos/train.png").is_file()
     assert list(tmp_path.glob("results/overlays/**/*.png")) or list(tmp_path.glob("results/overlays/**/*.jpg"))
@@ -56,3 +56,16 @@ def test_quickstart(steps: list[str], tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(subprocess, "call", lambda command, **_: asked.append(command[1]) or 0)
     assert run_python("scripts/quickstart.py", ["--output", str(tmp_path), *SMALL], ROOT) == 0
     assert asked == steps[1:]  # the videos are there
+
+
+def test_a_video_of_the_users_own_comes_first_wherever_they_are(
+    steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "call", lambda command, **_: commands.append(command[1:]) or 1)
+    monkeypatch.chdir(tmp_path)
+    options = ["--output", "out", "--input", "holiday.mp4", "0"]
+    assert run_python(str(ROOT / "scripts/quickstart.py"), options, tmp_path) == 1
+    (command,) = commands
+    assert command[:4] == ["stemseg/inference/main.py", "laptop", "--input", str(tmp_path / "holiday.mp4")]
+    assert command[4] == "0" and str(tmp_path / "out/first_look/holiday") in command
