@@ -14,9 +14,10 @@ from stemseg.evaluation.davis.measures import DAVIS_COLUMNS, SEMI_SUPERVISED, UN
 from stemseg.evaluation.failure_cases import worst_mots_tracks, worst_objects, worst_tracks
 from stemseg.evaluation.ground_truth import GroundTruth, check_sequences
 from stemseg.evaluation.kitti_mots.measures import MOTS_COLUMNS, MotsReport, evaluate_mots, open_mots
-from stemseg.evaluation.report import Evaluation
+from stemseg.evaluation.report import Evaluation, Report
 from stemseg.evaluation.youtube_vis.average_precision import IOU_THRESHOLDS, ApReport, evaluate_average_precision
 from stemseg.evaluation.youtube_vis.files import load_ground_truth, load_results
+from stemseg.evaluation.youtube_vis.oracle import evaluate_oracles
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.arguments import DEFAULT_WORKERS
 
@@ -30,6 +31,7 @@ class RunOptions:
         ground_truth: standard JSON, or the official file or folder.
         sequences: names, each with the number of its last frame where that is known; None: all.
         class_agnostic: AP without regard to categories.
+        oracle: AP also with one thing of the results replaced by the truth.
         semi_supervised: DAVIS by that protocol instead of the unsupervised one.
         all_objects: DAVIS with the objects that enter after the first frame.
         workers: processes.
@@ -40,6 +42,7 @@ class RunOptions:
     ground_truth: Path
     sequences: Mapping[str, int | None] | None = None
     class_agnostic: bool = False
+    oracle: bool = False
     semi_supervised: bool = False
     all_objects: bool = False
     workers: int = DEFAULT_WORKERS
@@ -62,8 +65,11 @@ def run_youtube_vis(options: RunOptions) -> Evaluation:
     if options.sequences:
         truth, results = _select(truth, results, options.sequences)
     report = evaluate_average_precision(results, truth, class_agnostic=options.class_agnostic)
+    shown: Report = report
+    if options.oracle:
+        shown = evaluate_oracles(results, truth, report, class_agnostic=options.class_agnostic)
     return Evaluation(
-        report,
+        shown,
         ap_charts(report),
         lambda count: worst_tracks(results, truth, count, class_agnostic=options.class_agnostic),
     )

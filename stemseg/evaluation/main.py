@@ -5,6 +5,9 @@
     stemseg-evaluate --dataset kittimots --results OUT --gt instances_txt --sequences val.seqmap
 
 ``--output`` also gets metrics.json, CSV files and charts; ``--worst K --images DIR`` draws what was segmented worst.
+``--oracle`` says what AP is lost to: it is computed again with the tracks in the true order (each one's true IoU as its
+score: the most that better scores could reach), with true identities (an object's masks of all frames joined), true
+masks (of the objects that they belong to) and true classes, one at a time.
 """
 
 from __future__ import annotations
@@ -51,12 +54,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--worst", type=int, default=0, metavar="K", help="draw the K worst cases into --output; needs --images")
     add("--images", type=Path, metavar="DIR", help="folder that the image paths of the ground truth are relative to")
     add("--class_agnostic", action="store_true", help="AP without regard to classes")
+    add("--oracle", action="store_true", help="AP: also with true order, identities, masks or classes")
     add("--semi_supervised", action="store_true", help="DAVIS: without first and last frame, ids as they are")
     add("--all_objects", action="store_true", help="DAVIS: also objects that enter after the first frame")
     add("--workers", type=int, default=DEFAULT_WORKERS, metavar="N", help=f"processes (default: {DEFAULT_WORKERS})")
     options = parser.parse_args(arguments)
     if options.worst and (options.output is None or options.images is None):
         parser.error("--worst needs --output, where the pictures go, and --images, the folder of the videos' frames")
+    if options.oracle and find_dataset(options.dataset).evaluator != "youtube_vis":
+        parser.error(f"--oracle is about AP, which {options.dataset} is not measured by; --dataset custom measures AP")
     return options
 
 
@@ -71,6 +77,7 @@ def evaluate(options: argparse.Namespace) -> None:
         ground_truth=options.gt,
         sequences=read_sequence_names(options.sequences) if options.sequences else None,
         class_agnostic=options.class_agnostic,
+        oracle=options.oracle,
         semi_supervised=options.semi_supervised,
         all_objects=options.all_objects,
         workers=options.workers,

@@ -77,7 +77,7 @@ class SemanticRule:
         return scores[:, 0]
 
     def is_foreground(self, scores: Tensor) -> Tensor:
-        """Where :meth:`foreground_scores`, of any shape, mean foreground."""
+        """The places where :meth:`foreground_scores`, of any shape, mean foreground."""
         return scores > self._threshold
 
     def foreground_probabilities(self, scores: Tensor) -> Tensor:

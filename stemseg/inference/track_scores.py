@@ -22,7 +22,7 @@ PIXELS, CONFIDENCE = "pixels", "confidence"  # values of INFERENCE.TRACK_SCORE
 
 
 class ClipRatings(NamedTuple):
-    """What the network says of each of the I instances of a clip.
+    """Sums of the network's verdicts on each of the I instances of a clip.
 
     Attributes:
         pixel_sums: [I, 3], seediness, posterior p and foreground probability, each summed over the instance's pixels in
@@ -122,7 +122,7 @@ class TrackRecord:
 
 
 def measure_track(record: TrackRecord, *, num_frames: int, area: int) -> TrackStatistics:
-    """What a record says of its track.
+    """The statistics of a track.
 
     Args:
         num_frames: of the video, or of the part that has been seen.
@@ -174,5 +174,5 @@ def score_tracks(statistics: Mapping[int, TrackStatistics], kind: str) -> dict[i
 
 
 def confidence(track: TrackStatistics) -> float:
-    """How sure a track is: how seedy its pixels are, lowered for tracks that live short and, a little, if small."""
+    """The confidence: how seedy its pixels are, lowered for tracks that live short and, a little, for small ones."""
     return min(1.0, max(0.0, track.seediness) * track.life ** (1 / 3) * track.share ** (1 / 12))

@@ -73,7 +73,7 @@ class TrackStore:
             self._frames.append(_compress(labels))
 
     def measure(self, track_ids: Sequence[int]) -> dict[int, TrackStatistics]:
-        """What the records of some tracks say of them, in the video so far."""
+        """The statistics of some tracks, in the video so far."""
         area = self.size[0] * self.size[1] if self.size else 1
         return {i: measure_track(self.records[i], num_frames=len(self), area=area) for i in track_ids}
 

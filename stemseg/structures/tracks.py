@@ -10,7 +10,7 @@ MIN_SCORE = 0.05  # by default, tracks of less are not drawn: mostly slivers alo
 
 @dataclass(frozen=True, kw_only=True)
 class TrackStatistics:
-    """What the network says of a track: what scores are made of. None where a value is not defined.
+    """Values that tell good tracks from bad ones; scores are made of them. None where a value is not defined.
 
     Attributes:
         pixels: in all frames, at the label maps' scale.

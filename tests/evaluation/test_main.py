@@ -82,3 +82,20 @@ def test_pictures_need_images_and_a_place(folder: Path, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["-d", "ytvis", "--results", str(folder / "out"), "--gt", str(folder / "val.json"), "--worst", "3"])
     assert "--worst needs --output" in capsys.readouterr().err
+
+
+def test_oracles_are_printed_and_written(folder: Path, capsys) -> None:
+    command = ["--dataset", "ytvis", "--results", str(folder / "out"), "--gt", str(folder / "val.json"), "--oracle"]
+    assert main([*command, "--output", str(folder / "evaluation")]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^true +AP +AP50 +AP75 +AP gained$", printed, re.MULTILINE)
+    summary = json.loads((folder / "evaluation" / "metrics.json").read_text())["summary"]
+    assert summary["AP, true masks"] == pytest.approx(0.5)  # the car is found, the pedestrian is not
+    rows = list(csv.reader((folder / "evaluation" / "true.csv").open()))
+    assert [row[0] for row in rows] == ["true", "nothing", "order", "identity", "masks", "classes"]
+
+
+def test_oracles_need_a_dataset_that_is_measured_by_ap(folder: Path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["--dataset", "davis", "--results", str(folder), "--gt", str(folder), "--oracle"])
+    assert "--oracle is about AP, which davis is not measured by" in capsys.readouterr().err
