@@ -48,7 +48,14 @@ setup(
         "pycocotools>=2.0.7",
     ],
     extras_require={
-        "dev": ["pytest>=8.0", "pytest-xdist>=3.5", "pytest-cov>=6.0", "ruff>=0.17,<0.18"],
+        "dev": [
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "pytest-cov>=6.0",
+            "ruff>=0.17,<0.18",
+            "mypy>=2.4,<2.5",
+            "types-PyYAML>=6.0",
+        ],
         "eval": ["trackeval>=1.3.0"],
     },
     classifiers=[

@@ -33,7 +33,7 @@ def enter_environment(directory: Path = ROOT / ".venv") -> None:
         return
     if not _is_current(directory):
         _build(directory, python)
-    # tools beside the interpreter (pytest, ruff) must be found as in an activated environment
+    # tools beside the interpreter (pytest, ruff, mypy) must be found as in an activated environment
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     sys.exit(subprocess.call([str(python), *sys.argv], env=environment))
 

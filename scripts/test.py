@@ -1,4 +1,4 @@
-"""Make the environment, check the style and run every test: ``python scripts/test.py [pytest arguments]``."""
+"""Make the environment, check style and types and run every test: ``python scripts/test.py [pytest arguments]``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checks = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
+        ["mypy"],  # over the package, as pyproject.toml says
         [
             sys.executable,
             "-m",

@@ -185,7 +185,7 @@ def object_paths(cutout: Cutout, num_frames: int, ranges: CopyPasteRange, rng: n
     matrices = []
     for time in np.linspace(-0.5, 0.5, num_frames):
         place = middle + velocity * time + acceleration * time**2
-        matrix = cv2.getRotationMatrix2D(tuple(cutout.center), angle + turn * time, np.exp(growth * time))
+        matrix: np.ndarray = cv2.getRotationMatrix2D(tuple(cutout.center), angle + turn * time, np.exp(growth * time))
         matrix[:, 2] += place - cutout.center
         matrices.append(matrix)
     return matrices

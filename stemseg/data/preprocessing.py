@@ -97,7 +97,7 @@ class ImagePreprocessor:
         size = (output.shape[2], output.shape[1])
         for source, plane in enumerate(cv2.split(image)):
             # normalizing first changes nothing, interpolation is linear; it is cheaper on the smaller, byte-sized image
-            normalized = cv2.LUT(plane, self._tables[source])
+            normalized: np.ndarray = cv2.LUT(plane, self._tables[source])
             if valid is not None:
                 normalized *= valid
             cv2.resize(normalized, size, dst=output[self._output_channel[source]], interpolation=cv2.INTER_LINEAR)

@@ -221,12 +221,13 @@ class ClipPoints(NamedTuple):
 
 def keep_maps(frames: Sequence[int], output: NetworkOutput, device: torch.device) -> ClipMaps:
     """Move the last ``len(frames)`` frames of one clip's maps to the device that clusters."""
+
+    def moved(maps: Tensor) -> Tensor:
+        return maps[:, -len(frames) :].to(device, torch.float32)
+
     parts = torch.cat([output.embedding[0], output.raw_bandwidth[0], output.seediness[0]])  # [E + B + 1, T, h, w]
-    maps, appearance = (
-        None if part is None else part[:, -len(frames) :].to(device, torch.float32)
-        for part in (parts, None if output.appearance is None else output.appearance[0])
-    )
-    return ClipMaps(frames, maps, output.embedding.shape[1], appearance)
+    appearance = None if output.appearance is None else moved(output.appearance[0])
+    return ClipMaps(frames, moved(parts), output.embedding.shape[1], appearance)
 
 
 def gather_points(clip: ClipMaps, foreground: Tensor, free_bandwidths: Tensor) -> ClipPoints:

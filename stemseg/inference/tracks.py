@@ -65,7 +65,7 @@ class TrackStore:
             ratings: what the network says of these instances.
         """
         self.size = (clip.labels.shape[-2], clip.labels.shape[-1])
-        self._add_records(clip, _as_array(class_votes))
+        self._add_records(clip, None if class_votes is None else _as_array(class_votes))
         if ratings is not None:
             self._add_ratings(clip, ratings)
         table = torch.tensor([-1, 0, *clip.track_ids], dtype=torch.int32, device=clip.labels.device)
@@ -100,7 +100,9 @@ class TrackStore:
             record.add_sums(class_logits=None if class_votes is None else class_votes[i])
 
     def _add_ratings(self, clip: ChainedClip, ratings: ClipRatings) -> None:
-        pixels, seeds, classes, appearance = (_as_array(values) for values in ratings)
+        pixels, seeds = _as_array(ratings.pixel_sums), _as_array(ratings.seeds)
+        classes = None if ratings.class_sums is None else _as_array(ratings.class_sums)
+        appearance = None if ratings.appearance_sums is None else _as_array(ratings.appearance_sums)
         for i, (track_id, iou) in enumerate(zip(clip.track_ids, clip.link_ious, strict=True)):
             if (record := self.records.get(track_id)) is None:
                 continue
@@ -114,8 +116,8 @@ class TrackStore:
                 record.links.add(iou)
 
 
-def _as_array(values: Tensor | None) -> np.ndarray | None:
-    return None if values is None else values.cpu().double().numpy()
+def _as_array(values: Tensor) -> np.ndarray:
+    return values.cpu().double().numpy()
 
 
 def _count_pixels(labels: Tensor, num_instances: int) -> np.ndarray:

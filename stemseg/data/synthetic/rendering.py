@@ -102,5 +102,7 @@ def _to_samples(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 def _majority(sample_ids: np.ndarray, size: tuple[int, int], num_ids: int) -> np.ndarray:
     """The id that most samples of each pixel have, the lowest one where several do."""
-    shares = [cv2.resize(np.float32(sample_ids == i), size, interpolation=cv2.INTER_AREA) for i in range(num_ids + 1)]
+    shares = [
+        cv2.resize((sample_ids == i).astype(np.float32), size, interpolation=cv2.INTER_AREA) for i in range(num_ids + 1)
+    ]
     return np.argmax(np.stack(shares), axis=0).astype(np.uint8)

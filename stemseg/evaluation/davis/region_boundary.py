@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 _BOUND_TOLERANCE = 0.008  # of the image diagonal
+_WORDS: tuple[np.dtype, ...] = tuple(np.dtype(f"uint{width}") for width in (8, 16, 32, 64))  # that hold objects as bits
 
 
 class PairScores(NamedTuple):
@@ -67,11 +68,11 @@ def _region_scores(prediction: np.ndarray, truth: np.ndarray, num_predictions: i
 
 def _to_bits(id_map: np.ndarray, num_objects: int) -> np.ndarray:
     """Membership of each pixel as bits, [L, H, W], object i in bit (i - 1) % width of layer (i - 1) // width."""
-    dtype = next((t for t in (np.uint8, np.uint16, np.uint32) if num_objects <= 8 * t().itemsize), np.uint64)
-    width = 8 * dtype().itemsize
+    dtype = next((t for t in _WORDS if num_objects <= 8 * t.itemsize), _WORDS[-1])
+    width = 8 * dtype.itemsize
     offsets = 1 + width * np.arange(max(1, -(-num_objects // width)))  # one layer, where the narrow types suffice
     # NumPy shifts to 0 by the width or more, and an unsigned difference below 0 is huge: other layers, background
-    return np.left_shift(dtype(1), id_map.astype(dtype) - offsets.astype(dtype)[:, None, None])
+    return np.left_shift(dtype.type(1), id_map.astype(dtype) - offsets.astype(dtype)[:, None, None])
 
 
 def _boundaries(bits: np.ndarray) -> np.ndarray:
