@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthTrack, GroundTruthVideo
-from stemseg.evaluation.masks import ious, mask_areas, mask_intersections, video_ious
+from stemseg.evaluation.masks import video_ious
 from stemseg.evaluation.report import MetricTable
 from stemseg.evaluation.youtube_vis.average_precision import ApReport, evaluate_average_precision, match_results
 from stemseg.structures.tracks import Track, VideoTracks
@@ -152,12 +152,5 @@ def _frame_overlaps(
     tracks: Sequence[Track], objects: Sequence[GroundTruthTrack], frame: int, video: GroundTruthVideo
 ) -> np.ndarray:
     """The IoU of each track's mask with each object's in a frame, [D, G]; 0 where there is no mask."""
-    overlaps = np.zeros((len(tracks), len(objects)))
-    rows = [i for i, track in enumerate(tracks) if track.segmentations[frame]]
-    columns = [g for g, truth in enumerate(objects) if truth.segmentations[frame]]
-    found, truths = ([items[i].segmentations[frame] for i in at] for items, at in ((tracks, rows), (objects, columns)))
-    intersections = mask_intersections(found, truths, video.height, video.width)
-    areas = [mask_areas(masks, video.height, video.width) for masks in (found, truths)]
-    if rows and columns:
-        overlaps[np.ix_(rows, columns)] = ious(intersections, *areas)
-    return overlaps
+    found, truths = ([[item.segmentations[frame]] for item in items] for items in (tracks, objects))
+    return video_ious(found, truths, video.height, video.width)  # of videos of one frame
