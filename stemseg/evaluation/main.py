@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stemseg.datasets import DATASETS, find_dataset, spellings, video_datasets
-from stemseg.utils.arguments import DEFAULT_WORKERS, CommandParser, checked, run_command
+from stemseg.utils.arguments import DEFAULT_WORKERS, CommandParser, checked, count, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,13 +51,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--gt", required=True, type=Path, metavar="PATH", help="standard JSON, or the official file or folder")
     add("--output", "-o", type=Path, metavar="DIR", help="write metrics.json, CSV files, charts and pictures here")
     add("--sequences", nargs="+", metavar="NAME", help="evaluate these alone; or one list file (ImageSet, seqmap)")
-    add("--worst", type=int, default=0, metavar="K", help="draw the K worst cases into --output; needs --images")
+    add("--worst", type=count, default=0, metavar="K", help="draw the K worst cases into --output; needs --images")
     add("--images", type=Path, metavar="DIR", help="folder that the image paths of the ground truth are relative to")
     add("--class_agnostic", action="store_true", help="AP without regard to classes")
     add("--oracle", action="store_true", help="AP: also with true order, identities, masks or classes")
     add("--semi_supervised", action="store_true", help="DAVIS: without first and last frame, ids as they are")
     add("--all_objects", action="store_true", help="DAVIS: also objects that enter after the first frame")
-    add("--workers", type=int, default=DEFAULT_WORKERS, metavar="N", help=f"processes (default: {DEFAULT_WORKERS})")
+    add("--workers", type=count, default=DEFAULT_WORKERS, metavar="N", help=f"processes (default: {DEFAULT_WORKERS})")
     options = parser.parse_args(arguments)
     if options.worst and (options.output is None or options.images is None):
         parser.error("--worst needs --output, where the pictures go, and --images, the folder of the videos' frames")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
+from stemseg.structures.id_maps import read_id_map
 from stemseg.structures.rle import coco_rles
 from stemseg.utils.errors import DataError
 
@@ -95,23 +95,19 @@ class PngIdMaps:
         """The id map of a frame, [H, W] uint8.
 
         Raises:
-            DataError: where the file is missing, damaged or not an 8-bit map of ids.
+            DataError: where the file is missing, damaged or no map of ids from 0 to 255.
         """
-        path = self.folder / f"{self.frame_names[frame]}.png"
-        try:
-            with Image.open(path) as image:
-                if image.mode not in ("P", "L", "1"):
-                    raise DataError(
-                        f"{path} is a {image.mode} image, expected ids as palette (P) or gray (L) values, one per pixel"
-                    )
-                return np.array(image).astype(np.uint8)
-        except FileNotFoundError:
+        ids = read_id_map(
+            self.folder / f"{self.frame_names[frame]}.png",
+            next_step=f"each of the {len(self)} frames of sequence '{self.folder.name}' needs a PNG, also where "
+            "nothing is found; did inference stop early?",
+        )
+        if ids.max(initial=0) > VOID:
             raise DataError(
-                f"{path} does not exist: frame {frame} of the {len(self)} of sequence '{self.folder.name}' has no PNG. "
-                "Every frame needs one, also where nothing is found; did inference stop early?"
-            ) from None
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise DataError(f"{path} is not a readable PNG: {error}; write it again") from error
+                f"{self.folder / self.frame_names[frame]}.png holds the id {ids.max()}, expected 0 to {VOID}; was it "
+                "written for another dataset?"
+            )
+        return ids.astype(np.uint8)
 
 
 @dataclass(frozen=True)

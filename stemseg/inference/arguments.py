@@ -10,7 +10,7 @@ from stemseg.datasets import DATASETS, find_dataset, spellings, video_datasets
 from stemseg.inference.writers import EXPORTS
 from stemseg.structures.frame_range import parse_frame_range
 from stemseg.structures.tracks import MIN_SCORE
-from stemseg.utils.arguments import CommandParser, checked, count
+from stemseg.utils.arguments import CommandParser, checked, count, fraction, positive
 from stemseg.utils.errors import ConfigError
 
 _DESCRIPTION = """Segment and track every object of a dataset's sequences, or of a video of your own. An interrupted run
@@ -36,22 +36,28 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "or a camera by its number",
     )  # fmt: skip
     add("--frames", metavar="A:B", help="with --input: only frames A up to, but not including, B")
-    add("--every", type=_positive, default=1, metavar="N", help="with --input: only every N-th of these frames")
+    add("--every", type=positive, default=1, metavar="N", help="with --input: only every N-th of these frames")
     add("--output_dir", "-o", type=Path, help="default: segmented/ and the input's name for a model that ships with "
         "the package, inference/ beside any other checkpoint")  # fmt: skip
     add("--split", default="val", help="split of the dataset (default: val)")
     add("--seqs", nargs="+", default=[], metavar="ID", help="segment only these sequences")
     add("--max_tracks", type=count, metavar="N", help="tracks kept of each video, longest-lived first")
     add("--frame_overlap", "-fo", type=count, metavar="N", help="frames that consecutive clips share")
-    add("--seediness_thresh", "-st", type=float, metavar="P", help="without a semantic head: foreground is above this")
-    add("--min_seediness_prob", "-msp", type=float, metavar="P", help="no instance starts at a seediness below this")
+    add(
+        "--seediness_thresh",
+        "-st",
+        type=fraction,
+        metavar="P",
+        help="without a semantic head: foreground is above this",
+    )
+    add("--min_seediness_prob", "-msp", type=fraction, metavar="P", help="no instance starts at a seediness below this")
     add("--min_dim", type=count, metavar="PIXELS", help="shorter side of the network's input; alone it keeps the ...")
     add("--max_dim", type=count, metavar="PIXELS", help="... configured ratio to the longer side, and vice versa")
     add("--resize_embeddings", action="store_true", help="cluster at the network's input size: slower, finer masks")
     add("--save_vis", action="store_true", help="also write overlays (pictures, a video) and a page, report.html")
     add("--side_by_side", action="store_true", help="with --save_vis: the video shows each frame beside its overlay")
-    add("--min_score", type=float, default=MIN_SCORE, metavar="P", help="with --save_vis: tracks of less are not drawn "
-        f"(default: {MIN_SCORE})")  # fmt: skip
+    add("--min_score", type=fraction, default=MIN_SCORE, metavar="P", help="with --save_vis: tracks of less are not "
+        f"drawn (default: {MIN_SCORE})")  # fmt: skip
     add(
         "--export", nargs="+", default=[], choices=EXPORTS, help="also write polygons for annotation tools such as CVAT"
     )
@@ -73,9 +79,3 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     except ConfigError as error:
         parser.error(f"--frames: {error}")
     return options
-
-
-def _positive(text: str) -> int:
-    if count(text) == 0:
-        raise argparse.ArgumentTypeError("0 is not possible, expected 1 or more")
-    return int(text)

@@ -11,7 +11,7 @@ if __package__ in (None, ""):  # run as a file: import the package of this clone
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from stemseg.inference.arguments import parse_arguments
-from stemseg.utils.errors import StemsegError
+from stemseg.utils.errors import EXPECTED_ERRORS, in_a_line
 
 _logger = logging.getLogger("stemseg.inference")
 
@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
     try:
         segment(options)
-    except StemsegError as error:
-        _logger.error("%s: %s", type(error).__name__, error)
+    except EXPECTED_ERRORS as error:
+        _logger.error("%s: %s", type(error).__name__, in_a_line(error))
         return 1
     except KeyboardInterrupt:
         _logger.warning("interrupted; finished sequences are kept, the same command goes on")

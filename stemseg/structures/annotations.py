@@ -6,14 +6,20 @@ Images are not touched here; ``stemseg.data`` loads them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stemseg.structures.rle import check_rle_size
+from stemseg.structures.rle import are_whole, check_rle_size, is_decodable, rle_from_coco
 from stemseg.utils.errors import DataError, located
 from stemseg.utils.files import replacing
+from stemseg.utils.json_values import Entry, mapping, names_of, read_json, text, whole, whole_key
+from stemseg.utils.text import shorten, shorten_list
+
+_NEXT_STEP = "stemseg-prepare makes annotation files from official downloads"
+_IMAGES_AT_ONCE = 1000  # whose masks are checked together
 
 
 @dataclass(frozen=True)
@@ -89,29 +95,38 @@ def load_annotations(path: str | Path, *, check_masks: bool = False) -> VideoAnn
     """Read a standard JSON file of videos ("sequences") or stills ("images").
 
     Args:
-        check_masks: also verify that every RLE covers its image (reads every mask; a second per 10,000 masks).
+        check_masks: also verify that every RLE covers its image (reads every mask; 2 s per 100,000 masks).
 
     Raises:
-        DataError: naming file, sequence and frame of what is missing or inconsistent.
+        DataError: naming file, sequence and frame of what is missing, of a wrong type or inconsistent.
     """
-    path = Path(path)
-    content = _read_json(path)
-    labels = {
-        int(k): str(v)
-        for k, v in read_key(read_key(content, "meta", str(path)), "category_labels", f"{path}: meta").items()
-    }
-    if "sequences" in content:
-        sequences = [_parse_sequence(entry, i, path, check_masks) for i, entry in enumerate(content["sequences"])]
+    content = read_json(path, next_step=_NEXT_STEP)
+    return parse_annotations(content, Path(path), check_masks=check_masks)
+
+
+def parse_annotations(content: Any, path: Path, *, check_masks: bool = False) -> VideoAnnotations | StillAnnotations:
+    """:func:`load_annotations` for the content of the JSON file ``path``."""
+    file = Entry(content, path)
+    labels = _labels(Entry(file.get("meta"), f"{path}: 'meta'"))
+    if "sequences" in file.values:
+        sequences = [_parse_sequence(*named, check_masks) for named in _named(file, "sequences", "sequence", "id")]
+        _check_ids(sequences, path)
         return VideoAnnotations(path, labels, sequences)
-    if "images" in content:
-        images = [_parse_image(entry, i, path, check_masks) for i, entry in enumerate(content["images"])]
-        return StillAnnotations(path, labels, images)
-    raise DataError(f"{path}: found the keys {', '.join(content)}, expected 'sequences' (videos) or 'images' (stills)")
+    if "images" in file.values:
+        return StillAnnotations(path, labels, _parse_images(file, check_masks))
+    found = names_of(file.values)
+    raise DataError(f"{path}: found the keys {found}, expected 'sequences' (videos) or 'images' (stills)")
 
 
 def load_video_annotations(path: str | Path, *, check_masks: bool = False) -> VideoAnnotations:
     """:func:`load_annotations` for a file that must hold videos."""
-    annotations = load_annotations(path, check_masks=check_masks)
+    content = read_json(path, next_step=_NEXT_STEP)
+    return parse_video_annotations(content, Path(path), check_masks=check_masks)
+
+
+def parse_video_annotations(content: Any, path: Path, *, check_masks: bool = False) -> VideoAnnotations:
+    """:func:`load_video_annotations` for the content of the JSON file ``path``."""
+    annotations = parse_annotations(content, path, check_masks=check_masks)
     if not isinstance(annotations, VideoAnnotations):
         raise DataError(f"{path} holds still images ('images'), expected videos ('sequences')")
     return annotations
@@ -171,83 +186,143 @@ def _write_json(path: Path, category_labels: Mapping[int, str], key: str, entrie
         file.write("\n]}\n")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _labels(meta: Entry) -> dict[int, str]:
+    """Category names by id."""
+    place, names = meta.place("category_labels"), meta.mapping("category_labels")
+    labels = {whole_key(key, place): text(name, f"{place}, category {key}") for key, name in names.items()}
+    if len(labels) < len(names):
+        raise DataError(f"{place} names a category id twice")
+    return labels
+
+
+def _named(file: Entry, key: str, kind: str, name: str) -> Iterator[tuple[Entry, str]]:
+    """The objects in a list of the file, each with its place: the file and the object's name."""
+    values = file.items(key)
+    if not values:
+        raise DataError(f"{file.where}: '{key}' is empty, expected at least one {kind}; was the file written whole?")
+    for index, value in enumerate(values):
+        found = value.get(name) if isinstance(value, Mapping) else None
+        where = f"{file.where}: {kind} " + (f"number {index}" if found is None else f"'{shorten(str(found), 80)}'")
+        yield Entry(value, where), where
+
+
+def _check_ids(sequences: Sequence[VideoSequence], path: Path) -> None:
+    """Refuse ids that are equal as texts: results are kept under them."""
+    for name, times in Counter(str(sequence.id) for sequence in sequences).most_common(1):
+        if times > 1:
+            raise DataError(f"{path}: sequence '{name}' is there {times} times; give every sequence an id of its own")
+
+
+def _parse_sequence(entry: Entry, where: str, check_masks: bool) -> VideoSequence:
+    base = {"id": entry.identity(), **dict(zip(("height", "width"), entry.size(), strict=True))}
+    sequence = VideoSequence(**base, image_paths=entry.paths("image_paths"))
+    if "segmentations" not in entry:
+        return sequence
+    categories = _instances(entry.mapping("categories"), entry.place("categories"))
+    categories = {instance: whole(v, f"{where}: category of instance {instance}") for instance, v in categories.items()}
+    segmentations = [_parse_frame(f, sequence, t, where) for t, f in enumerate(entry.items("segmentations"))]
+    if len(segmentations) != len(sequence):
         raise DataError(
-            f"annotation file {path} does not exist; stemseg-prepare makes it from the official download"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"annotation file {path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"annotation file {path}: found a {type(content).__name__}, expected an object with 'meta'")
-    return content
-
-
-def read_key(entry: Any, key: str, where: str) -> Any:
-    """The value of a key in an entry of a JSON file.
-
-    Raises:
-        DataError: with ``where``, in which file and entry, and the keys that are there, where it is missing.
-    """
-    if not isinstance(entry, Mapping) or key not in entry:
-        found = ", ".join(entry) if isinstance(entry, Mapping) else f"a {type(entry).__name__}"
-        raise DataError(f"{where}: key '{key}' is missing; found {found}")
-    return entry[key]
-
-
-def _parse_sequence(entry: Mapping[str, Any], index: int, path: Path, check_masks: bool) -> VideoSequence:
-    where = f"{path}: sequence '{entry.get('id', f'number {index}')}'"
-    base = {key: read_key(entry, key, where) for key in ("id", "height", "width", "image_paths")}
-    if not base["image_paths"]:
-        raise DataError(f"{where} has no frames; remove it from the file or list its image_paths")
-    if entry.get("segmentations") is None:
-        return VideoSequence(**base)
-    categories = {int(k): int(v) for k, v in read_key(entry, "categories", where).items()}
-    segmentations = [{int(k): v for k, v in frame.items()} for frame in entry["segmentations"]]
-    if len(segmentations) != len(base["image_paths"]):
-        raise DataError(
-            f"{where} has {len(base['image_paths'])} image_paths and {len(segmentations)} segmentations, "
-            "expected one each"
+            f"{where} has {len(sequence)} image_paths and {len(segmentations)} segmentations, expected one each"
         )
-    for t, frame in enumerate(segmentations):
-        _check_frame(frame, categories, base, f"{where}, frame {t} ({base['image_paths'][t]})", check_masks)
-    return VideoSequence(**base, categories=categories, segmentations=segmentations)
-
-
-def _check_frame(
-    frame: Mapping[int, str], categories: Mapping[int, int], base: Mapping[str, Any], where: str, check_masks: bool
-) -> None:
-    for instance_id, counts in frame.items():
-        if instance_id not in categories:
-            raise DataError(
-                f"{where}: instance {instance_id} has a mask but no category; add it to the sequence's 'categories' "
-                f"(found instances {sorted(categories)})"
-            )
-        if check_masks:
-            _check_mask(counts, base, f"{where}, instance {instance_id}")
-
-
-def _parse_image(entry: Mapping[str, Any], index: int, path: Path, check_masks: bool) -> StillImage:
-    where = f"{path}: image '{entry.get('image_path', f'number {index}')}'"
-    base = {
-        key: read_key(entry, key, where) for key in ("height", "width", "image_path", "categories", "segmentations")
-    }
-    if len(base["categories"]) != len(base["segmentations"]):
-        raise DataError(
-            f"{where} has {len(base['categories'])} categories and {len(base['segmentations'])} segmentations, "
-            "expected one each"
-        )
-    ignore = entry.get("ignore")
+    sequence = replace(sequence, categories=categories, segmentations=segmentations)
+    _check_instances(sequence, where)
     if check_masks:
-        for i, counts in enumerate(base["segmentations"]):
-            _check_mask(counts, base, f"{where}, instance {i}")
-        if ignore:
-            _check_mask(ignore, base, f"{where}, ignore region")
-    return StillImage(**base, ignore=ignore)
+        _check_masks(sequence, where)
+    return sequence
 
 
-def _check_mask(counts: str, base: Mapping[str, Any], where: str) -> None:
+def _parse_frame(frame: Any, sequence: VideoSequence, t: int, where: str) -> dict[int, str]:
+    """The counts of each instance; a frame, or a mask, that is null shows none."""
+    if frame is None:
+        return {}
+    masks = _instances(mapping(frame, f"{where}, frame {t}"), f"{where}, frame {t}")
+    counts = {i: _counts(m, sequence.height, sequence.width, where, t, i) for i, m in masks.items() if m is not None}
+    return {instance: mask for instance, mask in counts.items() if mask is not None}
+
+
+def _instances(values: Mapping[str, Any], where: str) -> dict[int, Any]:
+    """An object by instance ids."""
+    by_id = {int(k) if k.isdecimal() and k.isascii() and len(k) < 10 else whole_key(k, where): v
+             for k, v in values.items()}  # fmt: skip
+    if len(by_id) < len(values):
+        raise DataError(f"{where} names an instance twice; remove one of them")
+    return by_id
+
+
+def _counts(mask: Any, height: int, width: int, where: str, t: int, instance: int) -> str | None:
+    """Compressed counts, as the format has them, or any other mask of COCO's; None where it has no pixel."""
+    if isinstance(mask, str) and is_decodable(mask):  # first of all, since files hold hundreds of thousands
+        return mask
+    with located(f"{where}, frame {t}, instance {instance}"):
+        if isinstance(mask, str):
+            check_rle_size(mask, height, width)
+        return rle_from_coco(mask, height, width)
+
+
+def _check_instances(sequence: VideoSequence, where: str) -> None:
+    """Refuse masks of an instance that has no category."""
+    for t, frame in enumerate(sequence.segmentations or ()):
+        for instance in frame.keys() - (sequence.categories or {}).keys():
+            raise DataError(
+                f"{where}, frame {t} ({sequence.image_paths[t]}): instance {instance} has a mask but no category; add "
+                f"it to the sequence's 'categories' (found instances {shorten_list(sorted(sequence.categories or {}))})"
+            )
+
+
+def _check_masks(sequence: VideoSequence, where: str) -> None:
+    frames = sequence.segmentations or []
+    masks = [mask for frame in frames for mask in frame.values()]
+    if are_whole(masks, [sequence.height * sequence.width] * len(masks)):
+        return
+    for t, frame in enumerate(frames):
+        for instance, mask in frame.items():
+            with located(f"{where}, frame {t} ({sequence.image_paths[t]}), instance {instance}"):
+                check_rle_size(mask, sequence.height, sequence.width)
+
+
+def _parse_images(file: Entry, check_masks: bool) -> list[StillImage]:
+    images: list[StillImage] = []
+    unchecked = 0
+    for entry, where in _named(file, "images", "image", "image_path"):
+        images.append(_parse_image(entry, where))
+        if check_masks and len(images) - unchecked == _IMAGES_AT_ONCE:
+            _check_stills(images[unchecked:], file.where)
+            unchecked = len(images)
+    if check_masks:
+        _check_stills(images[unchecked:], file.where)
+    return images
+
+
+def _parse_image(entry: Entry, where: str) -> StillImage:
+    height, width = entry.size()
+    categories = [whole(value, f"{where}: category {i}") for i, value in enumerate(entry.items("categories"))]
+    masks = entry.items("segmentations")
+    if len(categories) != len(masks):
+        raise DataError(f"{where} has {len(categories)} categories and {len(masks)} segmentations, expected one each")
+    counts = [_still_counts(mask, height, width, f"{where}, instance {i}") for i, mask in enumerate(masks)]
+    ignore = _still_counts(entry.get("ignore"), height, width, f"{where}, ignore region") if "ignore" in entry else None
+    return StillImage(height, width, entry.path("image_path"), categories, counts, ignore)
+
+
+def _still_counts(mask: Any, height: int, width: int, where: str) -> str:
+    if isinstance(mask, str) and is_decodable(mask):
+        return mask
     with located(where):
-        check_rle_size(counts, base["height"], base["width"])
+        if isinstance(mask, str):
+            check_rle_size(mask, height, width)
+        counts = rle_from_coco(mask, height, width)
+        if counts is None:
+            raise DataError("the mask has no pixel; remove the instance")
+        return counts
+
+
+def _check_stills(images: Sequence[StillImage], where: str) -> None:
+    masks = [(mask, image) for image in images for mask in (*image.segmentations, *filter(None, [image.ignore]))]
+    if are_whole([mask for mask, _ in masks], [image.height * image.width for _, image in masks]):
+        return
+    for image in images:
+        named = {f"instance {i}": mask for i, mask in enumerate(image.segmentations)}
+        for name, mask in (named | ({"ignore region": image.ignore} if image.ignore else {})).items():
+            with located(f"{where}: image '{image.image_path}', {name}"):
+                check_rle_size(mask, image.height, image.width)

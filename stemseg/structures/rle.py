@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,13 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from stemseg.utils.errors import DataError
-from stemseg.utils.text import shorten
+from stemseg.utils.json_values import names_of
+from stemseg.utils.text import shorten, shown
 
 _SHOWN_LENGTH = 25  # characters of damaged counts in messages
+_MAX_GROUPS = 7  # of 5 bits: 35 bits; the shifts of NumPy and of C differ from 13 groups on
+_CHARACTERS = re.compile("([0-o]*[0-O])?")  # the last one ends a number
+_LONG_NUMBER = re.compile(f"[P-o]{{{_MAX_GROUPS}}}")
 
 
 def encode_rle(mask: np.ndarray) -> str:
@@ -46,40 +51,91 @@ def rle_run_lengths(counts: str) -> list[int]:
     on it stores the difference to the run two before.
 
     Raises:
-        DataError: where the text ends within a number, holds foreign characters or makes a run negative.
+        DataError: where the text ends within a number, holds foreign characters, an endless number or a negative run.
     """
-    groups = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
-    foreign = np.nonzero((groups < 0) | (groups >= 64))[0]
-    if len(foreign):
-        raise DataError(f"RLE counts '{shorten(counts, _SHOWN_LENGTH)}' hold the character {counts[foreign[0]]!r}")
-    is_last = (groups & 0x20) == 0  # of its number
-    if len(groups) and not is_last[-1]:
-        raise DataError(f"RLE counts '{shorten(counts, _SHOWN_LENGTH)}' end within a number")
-    ends = np.nonzero(is_last)[0]
-    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    lengths = ends - starts + 1  # groups of each number
-    shifts = 5 * (np.arange(len(groups)) - np.repeat(starts, lengths))
-    runs = np.add.reduceat((groups & 0x1F) << shifts, starts) if len(ends) else groups
-    runs = runs - ((groups[ends] & 0x10) > 0) * (1 << 5 * lengths)  # the last group's highest bit is the sign
-    for first in (1, 2):  # undo the differences, foreground and background apart; the first run stands alone
-        runs[first::2] = np.cumsum(runs[first::2])
+    name = f"RLE counts {shown_counts(counts)}"
+    if not isinstance(counts, str):
+        raise DataError(f"{name} are no text, expected compressed counts of COCO; compress the mask with pycocotools")
+    foreign = re.search("[^0-o]", counts)
+    if foreign:
+        raise DataError(f"{name} hold the character {foreign[0]!r}, expected those from '0' to 'o'")
+    if counts and counts[-1] >= "P":
+        raise DataError(f"{name} end within a number; were they cut off?")
+    if _LONG_NUMBER.search(counts):
+        raise DataError(f"{name} hold a number of more than {_MAX_GROUPS} groups, too large for any image")
+    runs, _ = _decode([counts])
     if (runs < 0).any():
-        raise DataError(f"RLE counts '{shorten(counts, _SHOWN_LENGTH)}' hold a negative run")
+        raise DataError(f"{name} hold a negative run")
     return runs.tolist()
+
+
+def is_decodable(counts: str) -> bool:
+    """Whether compressed counts hold the right characters and end with a number, so that C code can read them."""
+    return _CHARACTERS.fullmatch(counts) is not None and not _LONG_NUMBER.search(counts)
+
+
+def are_whole(masks: Sequence[str], pixels: Sequence[int]) -> bool:
+    """Whether every one of many compressed counts is sound and covers its number of pixels; 20 us a mask."""
+    if not all(map(is_decodable, masks)):
+        return False
+    runs, first = _decode(masks)
+    sums = np.concatenate([[0], np.cumsum(runs)])
+    totals = np.diff(sums[np.append(first, len(runs))])
+    return bool((runs >= 0).all() and (totals == np.asarray(pixels)).all())
+
+
+def _decode(masks: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The runs of all masks, which are sound, one mask behind the other, and where each mask's runs begin; int64."""
+    groups = np.frombuffer("".join(masks).encode("ascii"), dtype=np.uint8) - 48
+    ends = np.flatnonzero((groups & 0x20) == 0)  # of the numbers
+    starts = np.concatenate([[0], ends + 1])[:-1]
+    numbers = _join_groups(groups, starts, ends - starts + 1)
+    text_starts = np.cumsum([0, *map(len, masks)])[:-1]
+    first = np.searchsorted(ends, text_starts)
+    # undo the differences: sums of every second number over all masks, less what stands before the mask's own
+    sums = np.zeros(len(numbers) + 2, dtype=np.int64)
+    for parity in (0, 1):
+        np.cumsum(numbers[parity::2], out=sums[parity + 2 :: 2])
+    own_first = np.repeat(first, np.diff(np.append(first, len(numbers))))
+    is_foreground = (np.arange(len(numbers)) - own_first) % 2
+    runs = sums[2:] - sums[own_first + 2 - is_foreground]  # the first run of the background is in no difference
+    filled = first[first < len(numbers)]
+    runs[filled] = numbers[filled]
+    return runs, first
+
+
+def _join_groups(groups: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The signed numbers whose groups of 5 bits begin at ``starts``."""
+    numbers = (groups[starts] & 0x1F).astype(np.int64)
+    for k in range(1, lengths.max(initial=0)):
+        longer = np.flatnonzero(lengths > k)
+        numbers[longer] |= (groups[starts[longer] + k] & 0x1F).astype(np.int64) << 5 * k
+    negative = np.flatnonzero(groups[starts + lengths - 1] & 0x10)  # the last group's highest bit is the sign
+    numbers[negative] -= 1 << 5 * lengths[negative]
+    return numbers
 
 
 def check_rle_size(counts: str, height: int, width: int) -> None:
     """Refuse counts that do not cover exactly ``height * width`` pixels (pycocotools would read past its memory)."""
+    if isinstance(counts, str) and are_whole([counts], [height * width]):
+        return
     total = sum(rle_run_lengths(counts))
     if total != height * width:
         raise DataError(
-            f"RLE counts '{shorten(counts, _SHOWN_LENGTH)}' cover {total} pixels, expected {height} x {width} = "
+            f"RLE counts {shown_counts(counts)} cover {total} pixels, expected {height} x {width} = "
             f"{height * width} (height x width of the annotation); was the mask made for another image size?"
         )
 
 
+def shown_counts(counts: Any) -> str:
+    """The start of counts, in quotes, for messages."""
+    return f"'{shorten(counts, _SHOWN_LENGTH)}'" if isinstance(counts, str) else shown(counts)
+
+
 def rle_from_coco(segmentation: Any, height: int, width: int) -> str | None:
     """Compressed RLE counts of a COCO "segmentation": polygons, uncompressed or compressed RLE; None without a pixel.
+
+    Everything is checked here, since the C code behind pycocotools loops or crashes on values of a wrong kind.
 
     Raises:
         DataError: where it is none of these or made for another size than ``height`` x ``width``.
@@ -89,36 +145,57 @@ def rle_from_coco(segmentation: Any, height: int, width: int) -> str | None:
     elif isinstance(segmentation, list):
         counts = _polygon_counts(segmentation, height, width)
     else:
-        raise DataError(f"segmentation is a {type(segmentation).__name__}, expected polygons or an RLE")
+        raise DataError(
+            f"segmentation is {shown(segmentation)}, expected polygons [[x, y, ...], ...] or an RLE (size and counts)"
+        )
     return counts if rle_area(counts, height, width) else None
 
 
 def _rle_counts(rle: Mapping[str, Any], height: int, width: int) -> str:
     if "counts" not in rle or "size" not in rle:
-        raise DataError(f"RLE has the keys {', '.join(rle)}, expected size and counts")
-    if list(rle["size"]) != [height, width]:
-        found = " x ".join(map(str, rle["size"]))
-        raise DataError(f"mask is {found}, but its image is {height} x {width} (height x width)")
+        raise DataError(f"RLE has the keys {names_of(rle)}, expected size and counts")
+    size = rle["size"]
+    if not isinstance(size, list) or [type(side) in (int, float) for side in size] != [True, True]:
+        raise DataError(f"'size' of the RLE is {shown(size)}, expected [height, width] = [{height}, {width}]")
+    if size != [height, width]:
+        raise DataError(
+            f"mask is {size[0]} x {size[1]}, but its image is {height} x {width} (height x width); was it made for "
+            "another image?"
+        )
     counts = rle["counts"]
     if isinstance(counts, str):
         check_rle_size(counts, height, width)
         return counts
     if not isinstance(counts, list) or not all(type(run) is int and run >= 0 for run in counts):
-        raise DataError("RLE counts are neither a text nor a list of whole numbers from 0")
+        raise DataError(f"RLE counts {shown(counts)} are neither a text nor a list of whole numbers from 0")
     if sum(counts) != height * width:
-        raise DataError(f"RLE counts cover {sum(counts)} pixels, expected {height} x {width} = {height * width}")
+        raise DataError(
+            f"RLE counts cover {shown(sum(counts))} pixels, expected {height} x {width} = {height * width}; was the "
+            "mask made for another image size?"
+        )
     return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"].decode("ascii")
 
 
 def _polygon_counts(polygons: list, height: int, width: int) -> str:
-    for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            raise DataError(
-                f"polygon {shorten(str(polygon), 40)} is not a list of at least three points x, y, x, y, ..."
-            )
     if not polygons:
         raise DataError("segmentation is an empty list, expected at least one polygon")
+    for polygon in polygons:
+        _check_polygon(polygon, max(height, width))
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))["counts"].decode("ascii")
+
+
+def _check_polygon(polygon: Any, side: int) -> None:
+    """Refuse what is no list x, y, x, y, ... of at least three points, none farther outside than an image's side."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        raise DataError(
+            f"polygon {shown(polygon)} is not a list of at least three points x, y, x, y, ...; correct or remove it"
+        )
+    for value in polygon:
+        if type(value) not in (int, float) or not -side <= value <= 2 * side:
+            raise DataError(
+                f"polygon {shown(polygon)} has the coordinate {shown(value)}, expected finite numbers within the "
+                "image; correct or remove it"
+            )
 
 
 def merge_rles(counts: Sequence[str], height: int, width: int) -> str:

@@ -12,7 +12,7 @@ if __package__ in (None, ""):  # run as a file: import the package of this clone
 
 from stemseg.training.arguments import configuration, parse_arguments
 from stemseg.utils.arguments import run_command
-from stemseg.utils.errors import StemsegError
+from stemseg.utils.errors import EXPECTED_ERRORS, in_a_line
 
 _logger = logging.getLogger("stemseg.training")
 
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with logging_redirect_tqdm(), InterruptListener() as interrupts:
             return train(options, interrupts)
-    except StemsegError as error:
-        _logger.error("%s: %s", type(error).__name__, error)
+    except EXPECTED_ERRORS as error:
+        _logger.error("%s: %s", type(error).__name__, in_a_line(error))
         return 1
     finally:
         distributed.shutdown()

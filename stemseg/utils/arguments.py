@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from stemseg.utils.errors import StemsegError
+from stemseg.utils.errors import EXPECTED_ERRORS, StemsegError, in_a_line
+from stemseg.utils.text import shown
 
 DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # processes of a command that shares its work among several
 
@@ -55,17 +56,37 @@ def checked(convert: Callable[[str], T]) -> Callable[[str], T]:
 
 def count(text: str) -> int:
     """A whole number from 0, as argparse's ``type``."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative, expected 0 or more")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no whole number, expected 0 to 999999999")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as argparse's ``type``."""
+    if count(text) == 0:
+        raise argparse.ArgumentTypeError("0 is not possible, expected 1 or more")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1, as argparse's ``type``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no such number, expected 0 to 1")
     return value
 
 
 def run_command(work: Callable[[], object]) -> int:
-    """Do a command's work; returns its exit code: 0, or 1 after one of our errors, which is printed."""
+    """Do a command's work; returns its exit code: 0, or 1 after one of EXPECTED_ERRORS, which is printed in a line."""
     try:
         work()
-    except StemsegError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except EXPECTED_ERRORS as error:
+        print(f"error: {in_a_line(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0

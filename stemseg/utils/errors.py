@@ -30,6 +30,22 @@ class TrainingError(StemsegError):
     """Training cannot go on in a sensible way."""
 
 
+# what a command prints in a line, without a traceback: errors of ours, and of the machine that it runs on
+EXPECTED_ERRORS = (StemsegError, OSError, MemoryError, RecursionError)
+
+
+def in_a_line(error: BaseException) -> str:
+    """The text that a command prints for one of :data:`EXPECTED_ERRORS`."""
+    if isinstance(error, OSError):
+        reason = f"{error.strerror or error}; check that it exists, its permissions and the space on its disk"
+        return f"{error.filename or 'a file or connection'} can't be used: {reason}"
+    if isinstance(error, MemoryError):
+        return "the memory does not suffice; close other programs, or let fewer processes work (--help lists the flags)"
+    if isinstance(error, RecursionError):
+        return "a file or value is nested too deep; expected a few levels"
+    return str(error)
+
+
 @contextmanager
 def located(where: str) -> Iterator[None]:
     """Put ``where`` in front of the message of any error of ours that the ``with`` block raises.

@@ -1,19 +1,22 @@
-"""Files: written whole or not at all, named after anything, and images listed in the order that people count in."""
+"""Files: written whole or not at all, read within bounds, named after anything, listed in the order people count in."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 from urllib.parse import quote, unquote
 
 from stemseg.utils.errors import DataError, OutputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+MAX_IMAGE_PIXELS = 1 << 26  # of one image, 8192 x 8192: a larger one is a mistake or an attack on the memory
+_MAX_TEXT_BYTES = 1 << 28
 
 _PERMISSIONS = "choose another folder, or change the permissions of this one"
 _FILE_IN_PATH = "a part of the path is a file, expected a folder; move that file away, or choose another path"
@@ -82,6 +85,77 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def read_bytes(path: str | Path, *, max_bytes: int, next_step: str = "") -> bytes:
+    """The content of a file.
+
+    Args:
+        max_bytes: a larger file is refused, before it is read.
+        next_step: what a user can do where it is missing.
+
+    Raises:
+        DataError: where it is missing, too large, unreadable, or no file but a folder, a pipe or a device.
+    """
+    with open_file(path, next_step=next_step) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise DataError(
+                f"{path} has {size} bytes, expected at most {max_bytes} in a file of its kind; is it the right file?"
+            )
+        try:
+            return file.read()
+        except OSError as error:
+            _read_error(path, error, next_step)
+
+
+def open_file(path: str | Path, *, next_step: str = "") -> BinaryIO:
+    """Open a file to read its bytes; never waits, as opening a named pipe does.
+
+    Raises:
+        DataError: where it is missing, unreadable, or no file but a folder, a pipe or a device.
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a folder" if path.is_dir() else "a pipe or a device"
+            raise DataError(f"{path} is {kind}, expected a file{_then(next_step)}")
+        return path.open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        _read_error(path, error, next_step)
+
+
+def read_text(path: str | Path, *, next_step: str = "") -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        DataError: where it can't be read (see :func:`read_bytes`) or has another encoding.
+    """
+    return decode_text(read_bytes(path, max_bytes=_MAX_TEXT_BYTES, next_step=next_step), path)
+
+
+def decode_text(content: bytes, where: str | Path) -> str:
+    """Bytes as text in UTF-8, less a byte order mark.
+
+    Raises:
+        DataError: naming the line that is no UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{where} is not UTF-8 (line {line}); save it with that encoding") from None
+
+
+def _read_error(path: str | Path, error: Exception, next_step: str) -> NoReturn:
+    if isinstance(error, FileNotFoundError):
+        raise DataError(f"{path} does not exist{_then(next_step or 'check the path')}") from None
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    raise DataError(f"{path} can't be read: {reason}{_then(next_step or 'check its name and permissions')}") from None
+
+
+def _then(next_step: str) -> str:
+    return f"; {next_step}" if next_step else ""
+
+
 def make_folder(path: str | Path) -> Path:
     """Make a folder, and those above it, where they do not exist; returns it.
 
@@ -98,7 +172,9 @@ def make_folder(path: str | Path) -> Path:
 
 def file_name(name: str | int) -> str:
     """A name of anything, such as a sequence's id, as the name of a file or folder; usual ones stay as they are."""
-    return quote(str(name), safe=" ")
+    quoted = quote(str(name), safe=" ")
+    # names of dots alone mean folders: "..", of all things
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 def name_of_file(stem: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
 import cv2
 from tqdm import tqdm
+
+from stemseg.utils.errors import DataError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -88,6 +90,10 @@ def _in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except BrokenExecutor:
+        raise DataError(
+            "a worker process was killed, most likely since the memory does not suffice; give a smaller --workers"
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -73,7 +73,7 @@ def test_every_output_of_each_dataset(folder: Path, capsys, dataset, figure, val
 def test_a_user_s_mistake_ends_in_one_line(folder: Path, capsys) -> None:
     command = ["--dataset", "YOUTUBE_VIS", "--results", str(folder / "out"), "--gt"]
     assert main([*command, str(folder / "nothing.json")]) == 1
-    assert re.fullmatch(r"error: .*nothing.* can't be read.*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: .*nothing.* does not exist; give .*\n", capsys.readouterr().err)
     assert main([*command, str(folder / "val.json"), "--sequences", "two"]) == 1
     assert capsys.readouterr().err.startswith("error: --sequences names 'two'")
 

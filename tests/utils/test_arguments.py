@@ -26,7 +26,7 @@ def test_values_are_checked_while_they_are_read(capsys):
     parser.add_argument("--color", type=checked(refuse))
     parser.add_argument("--number", type=count)
     for arguments, message in ([["--color", "blue"], "'blue' is no color; expected red"],
-                               [["--number", "-1"], "expected"], [["--number", "x"], "invalid"]):  # fmt: skip
+                               [["--number", "-1"], "expected"], [["--number", "x"], "no whole number"]):  # fmt: skip
         with pytest.raises(SystemExit):
             parser.parse_args(arguments)
         assert message in capsys.readouterr().err

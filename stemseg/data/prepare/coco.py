@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stemseg.data.prepare.masks import image_problems
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
-from stemseg.data.prepare.trees import find, grouped_by, read_json
+from stemseg.data.prepare.trees import find, read_official
 from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import StillImage
+from stemseg.structures.official import annotation_name, group_annotations, index_entries, read_image, read_labels
 from stemseg.structures.rle import decode_rle, encode_rle, merge_rles, rle_from_coco
-from stemseg.utils.errors import DataError
+from stemseg.utils.errors import DataError, located
+from stemseg.utils.json_values import Entry
 
 
 @dataclass(frozen=True)
 class CocoImage(ConversionJob):
     """An image's entry and its annotations, as they stand in the official file."""
 
-    image: dict[str, Any]
-    annotations: list[dict[str, Any]]
+    image: Any
+    annotations: list[Any]
     categories: frozenset[int]
     images: Path | None
 
@@ -42,59 +45,62 @@ def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> lis
     """The file coco.json."""
     names = ["annotations/instances_train2017.json", "instances_train2017.json"]
     source = find(root, names, "the instance annotations of COCO", args.json, "name it with --json")
-    content = read_json(source, ["images", "annotations", "categories"])
+    file = read_official(source, ["images", "annotations", "categories"])
     places = ["train2017", "images/train2017"]
     images = None
     if not args.skip_image_check:
         images = find(root, places, "the COCO images", args.images_dir, "name it with --images_dir")
-    labels = {category["id"]: category["name"] for category in content["categories"]}
-    groups = grouped_by(content["annotations"], "image_id")
-    known = Counter(image["id"] for image in content["images"])
-    problems = [f"{source}: image id {i} occurs {n} times" for i, n in known.items() if n > 1]
-    problems += [
-        f"{source}: annotation {annotation.get('id')} is of image {image}, which the file does not list"
-        for image, group in groups.items() if image not in known for annotation in group
-    ]  # fmt: skip
+    problems: list[str] = []
+    labels = read_labels(file)
+    entries = index_entries(file, "images", "image", problems)
+    groups = group_annotations(file, "image_id", entries, problems)
     jobs = [
-        CocoImage(f"image {image['file_name']}", image, groups.get(image["id"], []), frozenset(labels), images)
-        for image in content["images"]
+        CocoImage(f"image {name}", value, groups[name], frozenset(labels), images) for name, value in entries.items()
     ]
     next_step = f"export {entry.variable}={images or 'the folder of the images'}"
-    return [Plan(f"{entry.json_stem}.json", "stills", labels, jobs, convert, problems, next_step=next_step)]
+    filename = f"{entry.json_stem}.json"
+    return [Plan(filename, "stills", labels, jobs, convert, problems, next_step=next_step, source=source)]
 
 
 def convert(job: CocoImage) -> Converted:
     """One image; nothing to write where it has no single instance."""
-    height, width = job.image["height"], job.image["width"]
-    name = job.image["file_name"]
-    problems = [] if job.images is None else image_problems(job.images / name, (height, width))
+    image = read_image(job.image, "its entry")
+    size = (image.height, image.width)
+    problems = [] if job.images is None else image_problems(job.images / image.file_name, size)
     left_out: Counter[str] = Counter()
     categories: list[int] = []
     segmentations: list[str] = []
     crowds: list[str] = []
-    for annotation in job.annotations:
-        where = f"annotation {annotation.get('id')}"
-        category = annotation.get("category_id")
-        if category not in job.categories:
-            problems.append(f"{where} has category {category}, which the file does not list")
+    for value in job.annotations:
         try:
-            counts = rle_from_coco(annotation.get("segmentation"), height, width)
+            category, is_crowd, counts = _read_annotation(value, size, job.categories)
         except DataError as error:
-            problems.append(f"{where}: {error}")
+            problems.append(str(error))
             continue
         if counts is None:
             left_out["instances smaller than a pixel"] += 1
-        elif annotation.get("iscrowd"):
+        elif is_crowd:
             crowds.append(counts)
-        elif category is not None:
+        else:
             categories.append(category)
             segmentations.append(counts)
     problems = [f"{job.name}: {problem}" for problem in problems]
     if not segmentations:
         left_out["images without a single instance"] += not problems
         return Converted(None, problems, +left_out)
-    ignore = crowd_region(crowds, segmentations, height, width)
-    return Converted(StillImage(height, width, name, categories, segmentations, ignore), problems, +left_out)
+    ignore = crowd_region(crowds, segmentations, *size)
+    return Converted(StillImage(*size, image.file_name, categories, segmentations, ignore), problems, +left_out)
+
+
+def _read_annotation(value: Any, size: tuple[int, int], categories: Collection[int]) -> tuple[int, bool, str | None]:
+    """Category, whether it is a crowd, and the counts of an annotation; None where the mask has no pixel."""
+    where = annotation_name(value)
+    entry = Entry(value, where)
+    category, is_crowd = entry.whole("category_id"), entry.flag("iscrowd")
+    if category not in categories:
+        raise DataError(f"{where} has category {category}, which the file does not list")
+    with located(where):
+        return category, is_crowd, rle_from_coco(entry.get("segmentation"), *size)
 
 
 def crowd_region(crowds: list[str], instances: list[str], height: int, width: int) -> str | None:

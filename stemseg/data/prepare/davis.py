@@ -11,11 +11,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemseg.data.prepare.masks import check_map_size, encode_ids, image_problems, image_size, read_id_map
+from stemseg.data.prepare.masks import check_map_size, encode_ids, image_problems
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find, read_list
 from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import VideoSequence
+from stemseg.structures.id_maps import image_size, read_id_map
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import list_images
 

@@ -21,14 +21,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stemseg.data.prepare.masks import check_map_size, encode_ids, image_problems, image_size, read_id_map
+from stemseg.data.prepare.masks import check_map_size, encode_ids, image_problems
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find
 from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import VideoSequence
+from stemseg.structures.id_maps import image_size, read_id_map
+from stemseg.structures.official import read_mots_line
 from stemseg.structures.rle import check_rle_size, merge_rles, rle_area
 from stemseg.utils.errors import DataError
-from stemseg.utils.files import list_images
+from stemseg.utils.files import list_images, read_text
 
 SEQUENCES = {
     "train": ("0000", "0001", "0003", "0004", "0005", "0009", "0011", "0012", "0015", "0017", "0019", "0020"),
@@ -173,8 +175,8 @@ def read_txt_masks(path: Path, frames: Sequence[str], size: tuple[int, int]) -> 
     """Masks of a txt file, whose frame numbers are those of the images' names, and what is wrong with its lines."""
     masks: Masks = [{} for _ in frames]
     problems = []
-    index = {int(name): t for t, name in enumerate(frames) if name.isdigit()}
-    for number, line in enumerate(path.read_text(encoding="ascii", errors="replace").splitlines(), start=1):
+    index = {int(name): t for t, name in enumerate(frames) if name.isascii() and name.isdigit()}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -196,16 +198,16 @@ def read_txt_masks(path: Path, frames: Sequence[str], size: tuple[int, int]) -> 
 
 def _parse_line(line: str, size: tuple[int, int]) -> tuple[int, int, str]:
     """(frame, object id, RLE counts) of a line "frame id class height width rle"."""
-    fields = line.split()
-    if len(fields) != 6 or not all(field.isdigit() for field in fields[:5]):
-        raise DataError(f"found '{line[:40]}', expected 'frame id class height width rle'")
-    frame, object_id, class_id, height, width = map(int, fields[:5])
-    if class_id != object_id // 1000:
-        raise DataError(f"object id {object_id} has class {class_id}, expected {object_id // 1000} (id // 1000)")
-    if (height, width) != size:
-        raise DataError(f"mask is {height} x {width}, but the image is {size[0]} x {size[1]} (height x width)")
-    check_rle_size(fields[5], height, width)
-    return frame, object_id, fields[5]
+    item = read_mots_line(line)
+    expected = item.object_id // 1000
+    if item.class_id != expected:
+        raise DataError(f"object id {item.object_id} has class {item.class_id}, expected {expected} (id // 1000)")
+    if (item.height, item.width) != size:
+        raise DataError(
+            f"mask is {item.height} x {item.width}, but the image is {size[0]} x {size[1]} (height x width)"
+        )
+    check_rle_size(item.counts, *size)
+    return item.frame, item.object_id, item.counts
 
 
 def _overlap(frame: dict[int, str], size: tuple[int, int]) -> bool:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stemseg.datasets import ANNOTATIONS_VARIABLE, DATASETS, DatasetEntry, convertible_datasets, find_dataset, spellings
-from stemseg.utils.arguments import DEFAULT_WORKERS, CommandParser, checked, run_command
+from stemseg.utils.arguments import DEFAULT_WORKERS, CommandParser, checked, count, fraction, run_command
 from stemseg.utils.errors import ConfigError, DataError
 
 _PROGRAM = "stemseg-prepare"
@@ -86,11 +86,11 @@ def add_common_arguments(parser: argparse.ArgumentParser, *, is_video: bool) -> 
     add = parser.add_argument
     add("root", metavar="ROOT", help="folder of the official download")
     add("--output", "-o", metavar="DIR", help=f"folder of the JSON files (default: ${ANNOTATIONS_VARIABLE})")
-    add("--workers", type=int, default=DEFAULT_WORKERS, help="processes (default: %(default)s)")
+    add("--workers", type=count, default=DEFAULT_WORKERS, help="processes (default: %(default)s)")
     add("--skip_invalid", action="store_true", help="leave out entries with problems instead of stopping")
     if is_video:
-        add("--split", type=float, metavar="FRACTION", help="hold out this part of the training set")
-        add("--seed", type=int, default=0, help="which part --split holds out (default: 0)")
+        add("--split", type=fraction, metavar="FRACTION", help="hold out this part of the training set")
+        add("--seed", type=count, default=0, help="which part --split holds out (default: 0)")
 
 
 def output_dir(given: str | None) -> Path:

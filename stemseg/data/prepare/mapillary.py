@@ -17,18 +17,21 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from stemseg.data.images import read_image
-from stemseg.data.prepare.masks import check_map_size, encode_ids, image_size, present_ids, read_color_ids, read_id_map
+from stemseg.data.prepare.masks import check_map_size, encode_ids, present_ids
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
-from stemseg.data.prepare.trees import find, read_json
+from stemseg.data.prepare.trees import find, read_official
 from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import StillImage, load_still_annotations
+from stemseg.structures.id_maps import image_size, read_color_ids, read_id_map
+from stemseg.structures.official import read_labels
 from stemseg.structures.rle import encode_rle
+from stemseg.utils.arguments import positive
 from stemseg.utils.drawing import write_image
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import list_images
@@ -38,6 +41,14 @@ _JPEG_QUALITY = 95
 _UNLABELED = "void--unlabeled"
 _INSTANCE_DIRS = ("instances", "v1.2/instances")
 _PANOPTIC_DIRS = ("panoptic", "v1.2/panoptic", "v2.0/panoptic")
+
+
+class PanopticSegment(NamedTuple):
+    """A segment of a panoptic PNG."""
+
+    id: int
+    category_id: int
+    is_crowd: bool
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class MapillaryImage(ConversionJob):
 
     image: Path
     id_map: Path
-    segments: list[dict[str, Any]] | None
+    segments: list[PanopticSegment] | None
     countable: frozenset[int]
     unlabeled: int | None
     output: Path
@@ -74,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images_output", metavar="DIR", help="folder of the copies (default: ROOT/downsampled)")
     parser.add_argument(
-        "--short_side", type=int, default=1024, help="pixels of the copies' shorter side (default: 1024)"
+        "--short_side", type=positive, default=1024, help="pixels of the copies' shorter side (default: 1024)"
     )
     parser.add_argument("--sizes_from", metavar="JSON", help="take the copies' sizes from an existing mapillary.json")
     parser.add_argument("--overwrite", action="store_true", help="write copies anew that exist already")
@@ -120,7 +131,7 @@ class _Labels:
 
     labels: dict[int, str]
     unlabeled: int | None
-    segments: dict[str, list[dict[str, Any]]]
+    segments: dict[str, list[PanopticSegment]]
 
 
 def _published_sizes(path: str | None) -> dict[str, tuple[int, int]]:
@@ -138,9 +149,9 @@ def _annotation_folder(part: Path, wanted: str | None) -> tuple[Path, bool]:
 
 def _read_config(root: Path) -> _Labels:
     path = find(root, ["config_v1.2.json", "config.json"], "the file that names the labels")
-    entries = read_json(path, ["labels"])["labels"]
-    labels = {i: entry["readable"] for i, entry in enumerate(entries, start=1) if entry["instances"]}
-    unlabeled = next((i for i, entry in enumerate(entries) if entry["name"] == _UNLABELED), None)
+    entries = list(read_official(path, ["labels"]).entries("labels", "label"))
+    labels = {i: entry.text("readable") for i, entry in enumerate(entries, start=1) if entry.flag("instances")}
+    unlabeled = next((i for i, entry in enumerate(entries) if entry.text("name") == _UNLABELED), None)
     return _Labels(labels, unlabeled, {})
 
 
@@ -148,10 +159,17 @@ def _read_panoptic(folder: Path) -> _Labels:
     sources = sorted([*folder.glob("panoptic*.json"), *folder.parent.glob("panoptic*.json")])
     if not sources:
         raise DataError(f"no panoptic_*.json in {folder} or {folder.parent}; it is part of the official download")
-    content = read_json(sources[0], ["annotations", "categories"])
-    labels = {category["id"]: category["name"] for category in content["categories"] if category["isthing"]}
-    segments = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in content["annotations"]}
-    return _Labels(labels, None, segments)
+    file = read_official(sources[0], ["annotations", "categories"])
+    names = read_labels(file)
+    things = {c.whole("id") for c in file.entries("categories", "category") if c.flag("isthing")}
+    segments = {
+        Path(entry.path("file_name")).stem: [
+            PanopticSegment(s.whole("id"), s.whole("category_id"), s.flag("iscrowd"))
+            for s in entry.entries("segments_info", "segment")
+        ]
+        for entry in file.entries("annotations", "annotation")
+    }
+    return _Labels({i: name for i, name in names.items() if i in things}, None, segments)
 
 
 def convert(job: MapillaryImage) -> Converted:
@@ -182,11 +200,11 @@ def convert(job: MapillaryImage) -> Converted:
 
 
 def _read_segments(
-    id_map: Path, segments: list[dict[str, Any]], ids: set[int]
+    id_map: Path, segments: list[PanopticSegment], ids: set[int]
 ) -> tuple[dict[int, int], list[int], list[str]]:
     """Category of each segment, ids that become the ignore region (unlabeled: 0; crowds), problems."""
-    categories = {segment["id"]: segment["category_id"] for segment in segments}
-    crowds = [segment["id"] for segment in segments if segment.get("iscrowd")]
+    categories = {segment.id: segment.category_id for segment in segments}
+    crowds = [segment.id for segment in segments if segment.is_crowd]
     problems = [f"{id_map}: segment {i} is not in the panoptic file" for i in sorted(ids - {0} - categories.keys())]
     problems += [f"{id_map}: segment {i} of the panoptic file has no pixel" for i in sorted(categories.keys() - ids)]
     return categories, [0, *crowds], problems
@@ -195,7 +213,7 @@ def _read_segments(
 def shrunk_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
     """(height, width) with the shorter side at most ``short_side`` pixels and the same aspect ratio."""
     scale = min(1.0, short_side / min(height, width))
-    return round(scale * height), round(scale * width)
+    return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 def resize_ids(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stemseg.data.prepare.masks import check_map_size, encode_ids, image_size, read_id_map
+from stemseg.data.prepare.masks import check_map_size, encode_ids
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find, read_list
 from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import StillImage
+from stemseg.structures.id_maps import image_size, read_id_map
 from stemseg.structures.rle import encode_rle
 from stemseg.utils.errors import DataError
 

@@ -54,6 +54,7 @@ class Plan:
         left_out: as :attr:`Converted.left_out`, found while planning.
         finish: runs after the file is written.
         next_step: what the user must set so that the loaders find the images.
+        source: the official file that is converted, where there is one for all entries.
     """
 
     filename: str
@@ -65,6 +66,7 @@ class Plan:
     left_out: Mapping[str, int] = field(default_factory=dict)
     finish: Callable[[], None] | None = None
     next_step: str = ""
+    source: Path | None = None
 
 
 class Converter(Protocol):

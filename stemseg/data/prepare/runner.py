@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.structures.annotations import StillImage, VideoSequence, save_still_annotations, save_video_annotations
-from stemseg.utils.errors import DataError, StemsegError
+from stemseg.utils.errors import EXPECTED_ERRORS, DataError, StemsegError, in_a_line
 from stemseg.utils.files import write_text
 from stemseg.utils.parallel import map_in_processes
 from stemseg.utils.text import shorten_list
@@ -35,7 +35,7 @@ def run_plans(plans: Sequence[Plan], output_dir: Path, *, workers: int, skip_inv
         try:
             _write(plan, summary, workers=workers, skip_invalid=skip_invalid)
         except _GivenUp:
-            problems += [f"{plan.filename}: {problem}" for problem in summary.problems]
+            problems += [_placed(problem, plan) for problem in summary.problems]
         else:
             summaries.append(summary)
             if plan.finish is not None:
@@ -44,6 +44,12 @@ def run_plans(plans: Sequence[Plan], output_dir: Path, *, workers: int, skip_inv
     if problems:
         raise DataError(_report(problems, summaries, output_dir))
     return summaries
+
+
+def _placed(problem: str, plan: Plan) -> str:
+    """A problem with the file that has it."""
+    place = str(plan.source or plan.filename)
+    return problem if problem.startswith(place) else f"{place}: {problem}"
 
 
 class _GivenUp(StemsegError):
@@ -89,10 +95,8 @@ def _convert_guarded(convert: Callable[[ConversionJob], Converted], job: Convers
     """One damaged entry must not end the run: the others are still to be checked."""
     try:
         return convert(job)
-    except (StemsegError, OSError) as error:
-        return Converted(None, [f"{job.name}: {error}"], {})
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        return Converted(None, [f"{job.name}: damaged entry ({type(error).__name__}: {error})"], {})
+    except EXPECTED_ERRORS as error:
+        return Converted(None, [f"{job.name}: {in_a_line(error)}"], {})
 
 
 class ConversionSummary:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from stemseg.utils.errors import DataError
+from stemseg.utils.files import read_text
+from stemseg.utils.json_values import Entry, inner_path, names_of, read_json
 
 
 def find(root: Path, candidates: Sequence[str], what: str, override: str | None = None, hint: str = "") -> Path:
-    """The first of ``candidates`` below ``root`` that exists, or ``override`` (absolute, or below ``root``).
+    """The first of ``candidates`` below ``root`` that exists, or ``override`` (absolute, below ``root`` or here).
 
     Args:
         what: what is looked for, for the error message.
@@ -20,7 +20,7 @@ def find(root: Path, candidates: Sequence[str], what: str, override: str | None 
     Raises:
         DataError: naming all places that were tried.
     """
-    tried = [root / override] if override else [root / name for name in candidates]
+    tried = [root / override, Path(override).absolute()] if override else [root / name for name in candidates]
     for path in tried:
         if path.exists():
             return path
@@ -30,31 +30,26 @@ def find(root: Path, candidates: Sequence[str], what: str, override: str | None 
     )
 
 
-def read_json(path: Path, required: Iterable[str]) -> dict[str, Any]:
+def read_official(path: Path, required: Iterable[str]) -> Entry:
     """The object in an official JSON file.
 
     Raises:
         DataError: where it is damaged or lacks one of the ``required`` keys.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}); was the download cut off? Download it again") from None
-    missing = [key for key in required if not isinstance(content, dict) or key not in content]
+    file = Entry(read_json(path, next_step="was the download cut off? Download it again"), path)
+    missing = [key for key in required if key not in file.values]
     if missing:
-        found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
-        raise DataError(f"{path}: found {found}, but no {', '.join(missing)}; is it the right file?")
-    return content
+        raise DataError(f"{path}: found {names_of(file.values)}, but no {', '.join(missing)}; is it the right file?")
+    return file
 
 
 def read_list(path: Path) -> list[str]:
-    """The first word of each line of an image set file."""
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """The names that the lines of an image set file begin with.
 
-
-def grouped_by(entries: Iterable[dict[str, Any]], key: str) -> dict[Any, list[dict[str, Any]]]:
-    """Entries in lists by the value of ``key``; entries without it are under None."""
-    groups: dict[Any, list[dict[str, Any]]] = {}
-    for entry in entries:
-        groups.setdefault(entry.get(key), []).append(entry)
-    return groups
+    Raises:
+        DataError: where it is no text, names nothing, or a name leads out of its folder.
+    """
+    lines = [line.split() for line in read_text(path, next_step="download it again").splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"{path} names nothing, expected a name in each line; download it again")
+    return [inner_path(fields[0], f"{path}: name {i}") for i, fields in enumerate(lines, start=1)]

@@ -11,30 +11,43 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stemseg.data.categories import load_category_space
 from stemseg.data.prepare.masks import image_problems
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
-from stemseg.data.prepare.trees import find, grouped_by, read_json
+from stemseg.data.prepare.trees import find, read_official
 from stemseg.datasets import DatasetEntry
 from stemseg.structures.annotations import VideoSequence
-from stemseg.structures.rle import rle_from_coco
+from stemseg.structures.official import (
+    OfficialTrack,
+    OfficialVideo,
+    annotation_name,
+    group_annotations,
+    index_entries,
+    read_labels,
+    read_track,
+    read_video,
+)
 from stemseg.utils.errors import DataError
+from stemseg.utils.json_values import Entry
 
 _JSON_NAMES = {
     "train": (
         "train.json", "train/instances.json", "train/train.json", "instances_train_sub.json", "annotations_train.json",
         "annotations/train.json", "annotations/instances_train.json", "annotations/instances_train_sub.json",
-        "annotations/annotations_train.json",
+        "annotations/annotations_train.json", "annotations/youtube_vis_2019_train.json",
+        "annotations/youtube_vis_2021_train.json", "annotations/ovis_train.json",
     ),
     "val": (
         "valid.json", "val.json", "valid/instances.json", "val/instances.json", "valid/valid.json",
         "instances_val_sub.json", "annotations_valid.json", "annotations/valid.json", "annotations/instances_val.json",
         "annotations/instances_val_sub.json", "annotations/annotations_valid.json",
+        "annotations/youtube_vis_2019_valid.json", "annotations/youtube_vis_2021_valid.json",
+        "annotations/ovis_valid.json",
     ),
 }  # fmt: skip
 _IMAGE_DIRS = {
@@ -47,8 +60,8 @@ _IMAGE_DIRS = {
 class YouTubeVisVideo(ConversionJob):
     """A video's entry and its annotations, as they stand in the official file; None in a test set."""
 
-    video: dict[str, Any]
-    annotations: list[dict[str, Any]] | None
+    video: Any
+    annotations: list[Any] | None
     categories: frozenset[int]
     images: Path | None
 
@@ -69,7 +82,7 @@ def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> lis
 def _make_plan(entry: DatasetEntry, root: Path, split: str, args: argparse.Namespace) -> Plan:
     override, hint = {"train": args.train_json, "val": args.val_json}[split], f"name it with --{split}_json"
     source = find(root, _JSON_NAMES[split], f"the official {split} file of {entry.title}", override, hint)
-    content = read_json(source, ["videos", "categories"])
+    file = read_official(source, ["videos", "categories"])
     images = None
     if not args.skip_image_check:
         images = find(
@@ -78,30 +91,28 @@ def _make_plan(entry: DatasetEntry, root: Path, split: str, args: argparse.Names
             f"the {split} images of {entry.title}",
             hint="leave the check of the images out with --skip_image_check",
         )
-    labels = {category["id"]: category["name"] for category in content["categories"]}
-    annotations = content.get("annotations") or None  # public validation files have none, null or an empty list
-    groups = grouped_by(annotations or [], "video_id")
-    known = {video["id"] for video in content["videos"]}
-    problems = [
-        f"{source}: annotation {annotation.get('id')} is of video {video}, which the file does not list"
-        for video, group in groups.items() if video not in known for annotation in group
-    ]  # fmt: skip
+    problems: list[str] = []
+    labels = read_labels(file)
+    videos = index_entries(file, "videos", "video", problems)
+    is_annotated = file.values.get("annotations") not in (None, [])  # public validation files have none
+    groups = group_annotations(file, "video_id", videos, problems) if is_annotated else {}
     problems += _category_problems(entry, labels, source)
-    if annotations is None and split == "train":
+    if not is_annotated and split == "train":
         problems.append(f"{source} has no annotations; a training set needs them: is it the file of another split?")
-    problems += [f"{source}: video id {i} occurs {n} times" for i, n in _counts(content["videos"]) if n > 1]
     jobs = [
-        YouTubeVisVideo(
-            f"video {video['id']}",
-            video,
-            groups.get(video["id"], []) if annotations is not None else None,
-            frozenset(labels),
-            images,
-        )
-        for video in content["videos"]
+        YouTubeVisVideo(f"video {name}", value, groups.get(name), frozenset(labels), images)
+        for name, value in videos.items()
     ]
-    next_step = f"export {entry.variable}={root}"
-    return Plan(f"{entry.json_stem}_{split}.json", "videos", labels, jobs, convert, problems, next_step=next_step)
+    return Plan(
+        f"{entry.json_stem}_{split}.json",
+        "videos",
+        labels,
+        jobs,
+        convert,
+        problems,
+        next_step=f"export {entry.variable}={root}",
+        source=source,
+    )
 
 
 def _category_problems(entry: DatasetEntry, labels: Mapping[int, str], source: Path) -> list[str]:
@@ -113,74 +124,57 @@ def _category_problems(entry: DatasetEntry, labels: Mapping[int, str], source: P
     return []
 
 
-def _counts(videos: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    return sorted(Counter(video["id"] for video in videos).items())
-
-
 def convert(job: YouTubeVisVideo) -> Converted:
     """One video."""
-    video = job.video
-    size = (video["height"], video["width"])
-    base = {"id": video["id"], "height": size[0], "width": size[1], "image_paths": list(video["file_names"])}
+    video = read_video(job.video, "its entry")
+    sequence = VideoSequence(*video)
     problems: list[str] = []
     left_out: Counter[str] = Counter()
-    if not base["image_paths"]:
-        problems.append("has no file_names")
-    if video.get("length", len(base["image_paths"])) != len(base["image_paths"]):
-        problems.append(f"has length {video['length']}, but {len(base['image_paths'])} file_names")
+    length = Entry(job.video, "its entry").whole("length", default=len(sequence))
+    if length != len(sequence):
+        problems.append(f"has length {length}, but {len(sequence)} file_names")
     if job.images is not None:
-        problems += [p for name in base["image_paths"] for p in image_problems(job.images / name, size)]
+        size = (video.height, video.width)
+        problems += [p for name in video.file_names for p in image_problems(job.images / name, size)]
     if job.annotations is not None:
-        categories, segmentations, found = _convert_tracks(job, job.annotations, size, left_out)
-        problems += found
-        base.update(categories=categories, segmentations=segmentations)
-    return Converted(VideoSequence(**base), [f"{job.name}: {problem}" for problem in problems], dict(left_out))
+        tracks = _read_tracks(job.annotations, video, problems)
+        sequence = _with_tracks(sequence, [t for t in tracks if _is_kept(t, job.categories, problems, left_out)])
+    return Converted(sequence, [f"{job.name}: {problem}" for problem in problems], dict(left_out))
 
 
-def _convert_tracks(
-    job: YouTubeVisVideo, annotations: Sequence[dict[str, Any]], size: tuple[int, int], left_out: Counter[str]
-) -> tuple[dict[int, int], list[dict[int, str]], list[str]]:
-    """Categories, masks per frame, problems."""
-    num_frames = len(job.video["file_names"])
-    categories: dict[int, int] = {}
-    segmentations: list[dict[int, str]] = [{} for _ in range(num_frames)]
-    problems = []
-    for annotation in sorted(annotations, key=lambda a: a["id"]):
-        where = f"annotation {annotation['id']}"
-        if annotation.get("iscrowd"):
-            left_out["crowd tracks"] += 1
-            continue
-        category = annotation.get("category_id")
-        if category not in job.categories:
-            problems.append(f"{where} has category {category}, which the file does not list")
-        masks, found = _track_masks(annotation, size, num_frames)
-        problems += [f"{where}{problem}" for problem in found]
-        if not masks and not found:
-            left_out["instances without a visible pixel"] += 1
-        elif masks and category is not None:
-            instance = len(categories) + 1
-            categories[instance] = category
-            for t, counts in masks.items():
-                segmentations[t][instance] = counts
-    return categories, segmentations, problems
-
-
-def _track_masks(
-    annotation: Mapping[str, Any], size: tuple[int, int], num_frames: int
-) -> tuple[dict[int, str], list[str]]:
-    """RLE counts of the frames in which the instance is visible; problems, to be read behind "annotation n"."""
-    entries = annotation.get("segmentations") or []
-    if len(entries) != num_frames:
-        return {}, [f" has {len(entries)} segmentations, but its video has {num_frames} frames"]
-    masks, problems = {}, []
-    for t, entry in enumerate(entries):
-        if entry is None:
-            continue
+def _read_tracks(values: Sequence[Any], video: OfficialVideo, problems: list[str]) -> list[OfficialTrack]:
+    """The sound annotations by ascending id."""
+    tracks: dict[int, OfficialTrack] = {}
+    for value in values:
         try:
-            counts = rle_from_coco(entry, *size)
+            track = read_track(value, video, annotation_name(value))
         except DataError as error:
-            problems.append(f", frame {t}: {error}")
+            problems.append(str(error))
             continue
-        if counts is not None:
-            masks[t] = counts
-    return masks, problems
+        if track.id in tracks:
+            problems.append(f"annotation id {track.id} is there twice, expected each once")
+        tracks[track.id] = track
+    return [tracks[i] for i in sorted(tracks)]
+
+
+def _is_kept(track: OfficialTrack, categories: Collection[int], problems: list[str], left_out: Counter[str]) -> bool:
+    """Whether a track becomes an instance; otherwise it is counted."""
+    if track.is_crowd:
+        left_out["crowd tracks"] += 1
+    elif track.category_id not in categories:
+        problems.append(f"annotation {track.id} has category {track.category_id}, which the file does not list")
+    elif not any(track.masks):
+        left_out["instances without a visible pixel"] += 1
+    else:
+        return True
+    return False
+
+
+def _with_tracks(sequence: VideoSequence, tracks: Sequence[OfficialTrack]) -> VideoSequence:
+    """The sequence with the tracks as its instances, from 1."""
+    numbered = dict(enumerate(tracks, start=1))
+    segmentations = [
+        {i: counts for i, track in numbered.items() if (counts := track.masks[t])} for t in range(len(sequence))
+    ]
+    categories = {i: track.category_id for i, track in numbered.items()}
+    return replace(sequence, categories=categories, segmentations=segmentations)

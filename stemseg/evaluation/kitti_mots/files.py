@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthVideo
 from stemseg.evaluation.masks import mask_areas, mask_intersections
+from stemseg.structures.id_maps import read_id_map
+from stemseg.structures.official import MOTS_CLASSES, MOTS_IGNORE, read_mots_line
 from stemseg.structures.rle import check_rle_size, encode_rle
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.errors import DataError, located
+from stemseg.utils.files import read_text
 
-MOTS_CLASSES = {1: "car", 2: "pedestrian"}
-IGNORE_CLASS = 10
+IGNORE_CLASS = MOTS_IGNORE
 # class of each category name in the standard JSON
 _CLASS_OF_LABEL = {"car": 1, "pedestrian": 2, "person": 2, "ignore": IGNORE_CLASS}
 
@@ -61,22 +62,19 @@ def read_mots_txt(path: str | Path) -> MotsSequence:
         DataError: naming file and line: malformed line, unknown class, masks of different sizes, masks that overlap.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
-        raise DataError(
-            f"{path} does not exist; every sequence needs a file, an empty one where nothing is found. Did inference "
-            "stop early, or is the sequence not to be evaluated (--sequences)?"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not readable as text: {error}") from error
+    text = read_text(
+        path,
+        next_step="every sequence needs a file, an empty one where nothing is found. Did inference stop early, or is "
+        "the sequence not to be evaluated (--sequences)?",
+    )
     frames: dict[int, list[MotsObject]] = {}
     sizes: dict[tuple[int, int], int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
-            frame, size, item = _parse_line(line, f"{path}, line {number}")
-            frames.setdefault(frame, []).append(item)
-            sizes.setdefault(size, number)
+            with located(f"{path}, line {number}"):
+                item = read_mots_line(line)
+            frames.setdefault(item.frame, []).append(MotsObject(item.object_id, item.class_id, item.counts))
+            sizes.setdefault((item.height, item.width), number)
     return _checked(MotsSequence(path.stem, *_only_size(sizes, path), frames), str(path))
 
 
@@ -90,9 +88,9 @@ def read_mots_pngs(folder: str | Path) -> MotsSequence:
     frames: dict[int, list[MotsObject]] = {}
     sizes: dict[tuple[int, int], int] = {}
     for path in sorted(folder.glob("*.png")):
-        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if ids is None or ids.ndim != 2 or not path.stem.isdigit():
-            raise DataError(f"{path} is no readable 16-bit PNG of ids named by its frame number; is the file damaged?")
+        if not (path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10):
+            raise DataError(f"{path} is not named by its frame number, such as 000000.png; rename or remove it")
+        ids = read_id_map(path)
         frames[int(path.stem)] = [_object_of(int(i), encode_rle(ids == i), path) for i in np.unique(ids) if i]
         sizes.setdefault(ids.shape, int(path.stem))
     if not sizes:
@@ -138,16 +136,6 @@ def _from_video(video: GroundTruthVideo, ground_truth: GroundTruth) -> MotsSeque
                 frames[number].append(MotsObject(track.instance_id, _CLASS_OF_LABEL[label], counts))
     sequence = MotsSequence(video.id, video.height, video.width, frames)
     return _checked(sequence, f"{ground_truth.source}: sequence '{video.id}'")
-
-
-def _parse_line(line: str, where: str) -> tuple[int, tuple[int, int], MotsObject]:
-    fields = line.split()
-    if len(fields) != 6 or not all(f.isdigit() for f in fields[:5]):
-        raise DataError(f"{where}: found '{line[:60]}', expected 'frame track class height width rle'")
-    frame, track_id, class_id, height, width = map(int, fields[:5])
-    if class_id not in (*MOTS_CLASSES, IGNORE_CLASS):
-        raise DataError(f"{where}: class is {class_id}, expected 1 (car), 2 (pedestrian) or 10 (ignore)")
-    return frame, (height, width), MotsObject(track_id, class_id, fields[5])
 
 
 def _object_of(value: int, counts: str, path: Path) -> MotsObject:

@@ -74,7 +74,10 @@ def test_skip_invalid_leaves_out_what_is_broken_and_lists_it(tmp_path, capsys):
     png.unlink()
     problems, made = tmp_path / "out/davis_train_problems.txt", tmp_path / "out/davis_train.json"
     assert prepare(tmp_path, tmp_path / "out") == 1
-    assert not made.exists() and problems.read_text() == f"bear: {png} is missing\n"
+    assert (
+        not made.exists()
+        and problems.read_text() == f"bear: {png} does not exist; is the download or the folder complete?\n"
+    )
     assert prepare(tmp_path, tmp_path / "out", "--skip-invalid") == 0
     assert ids(made) == ["two-dogs"]
     assert "left out: 1 videos with problems" in capsys.readouterr().out

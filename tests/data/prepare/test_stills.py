@@ -79,7 +79,7 @@ def test_coco_problems(tmp_path, output, capsys):
         "image 000000000001.jpg: annotation 1: polygon [1, 2, 3, 4] is not",
         "annotation 2: segmentation is an empty list",
         "annotation 3: RLE counts are neither", "annotation 4 has category 77", "annotation 5 is of image 9",
-        "000000000003.jpg cannot be read as an image",
+        "000000000003.jpg (13 bytes) is not an image that can be decoded",
         arguments=["coco", tmp_path],
     )  # fmt: skip
     (tmp_path / "annotations/instances_train2017.json").write_text('{"images": [')
@@ -110,7 +110,7 @@ def test_pascal_voc_problems(tmp_path, output, capsys):
     fails_with(
         capsys, output,
         f"object 1 of {tmp_path}/SegmentationObject/{first}.png: the class PNG has no class there",
-        "has several classes there (pixels: car", f"{second}.png is missing", "2009_000001.jpg is missing",
+        "has several classes there (pixels: car", f"{second}.png does not exist", "2009_000001.jpg does not exist",
         arguments=["pascal_voc", tmp_path],
     )  # fmt: skip
 
@@ -156,7 +156,7 @@ def test_mapillary_problems(tmp_path, output, capsys):
     trees.write_16bit_png(tmp_path / "training/instances/big.png", trees.id_map(0, [1]))
     (tmp_path / "validation/instances/small.png").unlink()
     fails_with(
-        capsys, output, "big.png is 24 x 40, but its image is 60 x 80", "small.png is missing",
+        capsys, output, "big.png is 24 x 40, but its image is 60 x 80", "small.png does not exist",
         arguments=["mapillary", tmp_path],
     )  # fmt: skip
     trees.mapillary(tmp_path, form="panoptic")

@@ -126,7 +126,7 @@ def test_davis_names_everything_that_is_wrong_at_once(tmp_path, output, capsys):
     (tmp_path / "JPEGImages/480p/bear/00002.jpg").unlink()
     fails_with(
         capsys, output,
-        "davis_train.json: bear: ", "bear/00001.png is missing", "bear/00002.png has no image",
+        "davis_train.json: bear: ", "bear/00001.png does not exist", "bear/00002.png has no image",
         "00002.png is 10 x 12, but its image is 24 x 40",
         "davis_val.json: car: ", "00000.png is a picture of mode RGB", "car/00002.png",
         arguments=["davis", tmp_path],
@@ -165,11 +165,11 @@ def test_youtube_vis_names_everything_that_is_wrong_at_once(tmp_path, output, ca
     fails_with(
         capsys, output,
         "annotation 203, frame 1: mask is 5 x 6, but its image is 24 x 40",
-        "annotation 103 has 2 segmentations, but its video has 3 frames",
+        "annotation 103: found 2 segmentations, expected one (or null) for each of the 3 frames",
         "annotation 207 has category 99",
         "annotation 107 is of video 1234, which the file does not list",
         "video 7: has length 8, but 3 file_names",
-        "0007/00001.jpg is missing",
+        "cannot read the image", "0007/00001.jpg (No such file or directory)",
         "video 5: ", "00002.jpg is 8 x 8",
         arguments=["youtube_vis", tmp_path],
     )  # fmt: skip
@@ -190,7 +190,7 @@ def test_youtube_vis_damaged_masks_and_entries_are_named(tmp_path, output, capsy
     trees.edit_json(tmp_path / "train.json", damage)
     fails_with(
         capsys, output,
-        "annotation 107, frame 1: RLE counts '0' cover 0 pixels", "segmentation is a str", "video 3: damaged entry",
+        "annotation 107, frame 1: RLE counts '0' cover 0 pixels", "segmentation is 'what'", "key 'height' is missing",
         arguments=["youtube_vis", tmp_path],
     )  # fmt: skip
     trees.edit_json(tmp_path / "train.json", lambda content: content["videos"][1].update(height=trees.HEIGHT))
@@ -234,7 +234,7 @@ def test_kitti_mots_png_problems(tmp_path, output, capsys):
     fails_with(
         capsys, output,
         "sequence 0002: object id 3001 is of no known class",
-        "0006/000001.png is missing", "0007/000001.png has no image",
+        "0006/000001.png does not exist", "0007/000001.png has no image",
         arguments=["kitti_mots", tmp_path, "--only", "val"],
     )  # fmt: skip
 

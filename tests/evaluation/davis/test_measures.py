@@ -162,7 +162,7 @@ def test_missing_strange_and_wrong_files_are_named(tmp_path: Path) -> None:
     _evaluate(tmp_path, truth, truth)
     folder = tmp_path / "found" / "one"
     (folder / "00001.png").unlink()
-    with pytest.raises(DataError, match=r"00001\.png does not exist: frame 1 of the 3 of sequence 'one'"):
+    with pytest.raises(DataError, match=r"00001\.png does not exist; each of the 3 frames of sequence 'one'"):
         evaluate_davis(open_davis(tmp_path / "found", tmp_path / "truth", UNSUPERVISED))
     write_png(folder / "00001.png", np.zeros((9, 9)))
     with pytest.raises(DataError, match=r"frame 1: the predicted id map is 9 x 9 .* expected 24 x 40"):
@@ -179,7 +179,7 @@ def test_only_maps_of_ids_are_read(tmp_path: Path) -> None:
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "00000.png")
     Image.new("1", (WIDTH, HEIGHT), 1).save(tmp_path / "00001.png")
     maps = PngIdMaps(tmp_path, ["00000", "00001"])
-    with pytest.raises(DataError, match="is a RGB image, expected ids"):
+    with pytest.raises(DataError, match="is a picture of mode RGB, expected one number per pixel"):
         maps.read(0)
     assert (maps.read(1) == 1).all()
 
