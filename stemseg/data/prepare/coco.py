@@ -55,7 +55,8 @@ def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> lis
     entries = index_entries(file, "images", "image", problems)
     groups = group_annotations(file, "image_id", entries, problems)
     jobs = [
-        CocoImage(f"image {name}", value, groups[name], frozenset(labels), images) for name, value in entries.items()
+        CocoImage(f"image {value.get('file_name', name)}", value, groups[name], frozenset(labels), images)
+        for name, value in entries.items()
     ]
     next_step = f"export {entry.variable}={images or 'the folder of the images'}"
     filename = f"{entry.json_stem}.json"
