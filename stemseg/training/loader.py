@@ -52,8 +52,7 @@ def build_loader(
     :class:`WaitMeter` takes what it gives; others stand in for up to ``skip_bad_samples`` that can't be loaded.
     """
     if num_workers > 0:
-        # ends OpenCV's threads before the workers are forked, which would inherit the pool without its threads and wait
-        # for them forever
+        # OpenCV's threads end before workers are forked, which would inherit a pool without them, and wait
         cv2.setNumThreads(1)
     return DataLoader(
         _MicroBatches(dataset, collate, skip_bad_samples),
