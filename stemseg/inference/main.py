@@ -23,12 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from stemseg.inference.run import segment  # here, so that --help answers at once
     from stemseg.utils import distributed
 
-    level = "INFO" if distributed.is_main() else "ERROR"
-    logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.basicConfig(level="ERROR", format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
     try:
+        if distributed.is_main():
+            logging.getLogger().setLevel("INFO")
         segment(options)
     except EXPECTED_ERRORS as error:
-        _logger.error("%s: %s", type(error).__name__, in_a_line(error))
+        if not getattr(error, "is_said_elsewhere", False):
+            _logger.error("%s: %s", type(error).__name__, in_a_line(error))
         return 1
     except KeyboardInterrupt:
         _logger.warning("interrupted; finished sequences are kept, the same command goes on")

@@ -48,8 +48,8 @@ class EngineSettings:
         device: of the network.
         clustering_device: of clustering, chaining and voting.
         amp: mixed precision, "none", "bf16" or "fp16".
-        compat: as the published code did it: a clip shorter than T averages the semantics of all repetitions of its
-            first frame, not of the last one only.
+        compat: as the published code did it: a video shorter than T averages the semantic logits of all repetitions of
+            its first frame, not of the last one only; seediness is always that of the last one.
     """
 
     clip_length: int
@@ -162,7 +162,8 @@ class InferenceEngine:
         with self._stopwatch.stage("heads"):
             with self._precision():
                 output = self._stream.decode(clip.indices)
-            averaged = clip.indices if self._settings.compat else clip.frames
+            repeats = self._settings.compat and self._semantics.reads_logits
+            averaged = clip.indices if repeats else clip.frames
             self._averages.add(averaged, self._semantics.maps(output)[:, -len(averaged) :])
             self._waiting.append(keep_maps(clip.frames, output, self._settings.clustering_device))
 

@@ -58,6 +58,11 @@ class SemanticRule:
         self._threshold = 0.0 if has_semantic_head else seediness_threshold
         self._num_classes = num_classes if has_semantic_head else 0
 
+    @property
+    def reads_logits(self) -> bool:
+        """Whether its maps are semantic logits; else they are the seediness."""
+        return self._num_classes > 0
+
     def maps(self, output: NetworkOutput) -> Tensor:
         """The maps of a clip to be averaged, [C, T, h, w] float32: class and foreground logits, or seediness."""
         if not self._num_classes:

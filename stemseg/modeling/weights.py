@@ -151,7 +151,7 @@ def load_pretrained_backbone(backbone: nn.Module, name_or_path: str | Path) -> N
         raise CheckpointError(
             f"pretrained backbone '{name_or_path}' is neither a file nor in {path.parent}; put it there, make one with "
             "stemseg-convert-backbone, or train from scratch: MODEL.BACKBONE.PRETRAINED_WEIGHTS=null "
-            "MODEL.BACKBONE.NORM=group"
+            "MODEL.BACKBONE.NORM=group MODEL.BACKBONE.FREEZE_AT_STAGE=0"
         )
     load_state(
         backbone,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stemseg.config import CONFIG_DIR, Config, load_config
 from stemseg.utils.arguments import CommandParser, count
 from stemseg.utils.errors import ConfigError
 
+_logger = logging.getLogger("stemseg.training")
 _DESCRIPTION = """Train a network. A run that was interrupted, in whatever way, goes on with the same command.
 Several processes: torchrun --nproc_per_node K -m stemseg.training.main ..."""
 
@@ -127,16 +131,72 @@ def run_name(options: argparse.Namespace) -> str:
 
 def launch_on_all_gpus(options: argparse.Namespace, cfg: Config) -> None:
     """With ``--allow_multigpu`` and several GPUs replace this process by ``torchrun`` of the same command line."""
-    if not options.allow_multigpu or "RANK" in os.environ:
-        return
     import torch  # here, so that --help answers at once
 
-    micro_batches = cfg.TRAINING.BATCH_SIZE // cfg.TRAINING.MAX_SAMPLES_PER_GPU
-    # a batch must be shared evenly
-    processes = max((k for k in range(1, torch.cuda.device_count() + 1) if micro_batches % k == 0), default=1)
+    from stemseg.utils.distributed import in_slurm_step
+
+    if not options.allow_multigpu or "RANK" in os.environ or in_slurm_step():
+        return
+    num_gpus, shares = torch.cuda.device_count(), cfg.TRAINING.BATCH_SIZE // cfg.TRAINING.MAX_SAMPLES_PER_GPU
+    processes = max((k for k in range(1, num_gpus + 1) if shares % k == 0), default=1)
+    if processes < num_gpus:
+        _logger.warning("training on %d of %d GPUs: %s", processes, num_gpus, _uneven(cfg, num_gpus))
     if processes > 1:
         command = torchrun_command(processes, sys.argv)
         os.execv(command[0], command)
+
+
+def describe_batch(cfg: Config, num_processes: int) -> str:
+    """The way in which the processes share each batch, as a line for the user.
+
+    Raises:
+        ConfigError: where they can't share it evenly, with the settings with which they can.
+    """
+    training = cfg.TRAINING
+    share, rest = divmod(training.BATCH_SIZE, training.MAX_SAMPLES_PER_GPU * num_processes)
+    if rest:
+        raise ConfigError(_uneven(cfg, num_processes))
+    who = "1 process" if num_processes == 1 else f"{num_processes} processes"
+    return (
+        f"{who}: batches of {training.BATCH_SIZE} clips in all, of which each process takes {share} times "
+        f"{training.MAX_SAMPLES_PER_GPU} and adds up their gradients; learning rate {training.INITIAL_LR:g}"
+    )
+
+
+def _uneven(cfg: Config, num_processes: int) -> str:
+    """The reason why processes can't share a batch, and what to do about it."""
+    training = cfg.TRAINING
+    possible = [k for k in range(1, num_processes) if training.BATCH_SIZE % (training.MAX_SAMPLES_PER_GPU * k) == 0]
+    fewer = f"; or start {' or '.join(map(str, possible))} instead" if possible else ""
+    return (
+        f"{num_processes} processes cannot share batches of {training.BATCH_SIZE} clips (TRAINING.BATCH_SIZE) evenly, "
+        f"{training.MAX_SAMPLES_PER_GPU} at a time (TRAINING.MAX_SAMPLES_PER_GPU). Add to the command: "
+        f"--set {' '.join(scaled_settings(cfg, num_processes))} (K times the batch and the rate, a K-th of the "
+        f"iterations){fewer}"
+    )
+
+
+def scaled_settings(cfg: Config, num_processes: int) -> list[str]:
+    """Settings "KEY=value" that make the batch as large as the processes need, and rate and schedule fit to it.
+
+    The rule is the literature's for SGD: K times the batch, K times the rate, a K-th of the iterations, and a warm-up.
+    """
+    training = cfg.TRAINING
+    step = training.MAX_SAMPLES_PER_GPU * num_processes
+    batch = step * math.ceil(training.BATCH_SIZE / step)
+    factor = batch / training.BATCH_SIZE
+    names = ["MAX_ITERATIONS"]
+    names += {"exponential": ["LR_EXP_DECAY_START", "LR_EXP_DECAY_STEPS"]}.get(training.LR_DECAY_TYPE, [])
+    warm_up = min(1000, round(training.MAX_ITERATIONS / factor / 10))
+    values: dict[str, Any] = {
+        "BATCH_SIZE": batch,
+        "INITIAL_LR": f"{training.INITIAL_LR * factor:g}",
+        "LR_WARMUP_ITERATIONS": max(warm_up, training.LR_WARMUP_ITERATIONS),
+        **{name: max(1, round(training[name] / factor)) for name in names},
+    }
+    if training.LR_DECAY_TYPE == "step":
+        values["LR_DECAY_STEPS"] = f"[{','.join(str(round(i / factor)) for i in training.LR_DECAY_STEPS)}]"
+    return [f"TRAINING.{name}={value}" for name, value in values.items()]
 
 
 def torchrun_command(num_processes: int, argv: Sequence[str]) -> list[str]:

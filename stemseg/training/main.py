@@ -29,13 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from stemseg.training.run import train
     from stemseg.utils import distributed
 
-    level = options.log_level.upper() if distributed.is_main() else "ERROR"
-    logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.basicConfig(level="ERROR", format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
     try:
+        if distributed.is_main():
+            logging.getLogger().setLevel(options.log_level.upper())
         with logging_redirect_tqdm(), InterruptListener() as interrupts:
             return train(options, interrupts)
     except EXPECTED_ERRORS as error:
-        _logger.error("%s: %s", type(error).__name__, in_a_line(error))
+        if not getattr(error, "is_said_elsewhere", False):
+            _logger.error("%s: %s", type(error).__name__, in_a_line(error))
         return 1
     finally:
         distributed.shutdown()

@@ -22,7 +22,7 @@ from stemseg.data.dataset import build_training_dataset, training_category_names
 from stemseg.data.preprocessing import collate_clips
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import load_model_weights, load_pretrained_backbone, models_dir
-from stemseg.training.arguments import TrainerSettings, configuration, launch_on_all_gpus, run_name
+from stemseg.training.arguments import TrainerSettings, configuration, describe_batch, launch_on_all_gpus, run_name
 from stemseg.training.checkpoints import CONFIG_NAME, CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.logger import TrainingLogger
@@ -42,10 +42,13 @@ _logger = logging.getLogger("stemseg.training")
 
 def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
     """Build everything that the options describe and train; returns the exit code."""
-    cfg = configuration(options)
-    launch_on_all_gpus(options, cfg)
-    directory = run_directory(cfg, run_name(options))
-    _logger.info("this run is %s%s", directory, "" if options.model_dir else " (--model_dir NAME names it otherwise)")
+    with distributed.alike():
+        cfg = configuration(options)
+        launch_on_all_gpus(options, cfg)
+        directory = run_directory(cfg, run_name(options))
+        name_hint = "" if options.model_dir else " (--model_dir NAME names it otherwise)"
+        _logger.info("this run is %s%s", directory, name_hint)
+        _logger.info(describe_batch(cfg, distributed.process_from_environment().world_size))
     device = distributed.choose_device(options.device)
     process = distributed.initialize(device)
     dataset = build_training_dataset(cfg)
@@ -220,4 +223,26 @@ def _initialize(network: Network, initial_ckpt: Path | None, cfg: Config) -> Non
         load_pretrained_backbone(network.backbone, cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
         _logger.info("starting with the backbone %s", cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
     else:
+        _refuse_random_frozen(network)
         _logger.info("starting with random weights")
+
+
+def _refuse_random_frozen(network: Network) -> None:
+    """Raise a ConfigError where weights that are random are never trained; warn of norms that never do anything."""
+    train_all = "MODEL.BACKBONE.NORM=group MODEL.BACKBONE.FREEZE_AT_STAGE=0 TRAINING.FREEZE_BACKBONE=false"
+    next_step = (
+        "Name a pretrained backbone in MODEL.BACKBONE.PRETRAINED_WEIGHTS, or whole weights by --initial_ckpt; or train "
+        f"everything: --set {train_all}"
+    )
+    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        raise ConfigError(
+            f"the network starts with random weights, but {len(frozen)} of them are frozen and would stay random: "
+            f"{shorten_list(frozen, 4)}. {next_step}"
+        )
+    norms = sum(isinstance(module, FrozenBatchNorm) for module in network.modules())
+    if norms:
+        _logger.warning(
+            "the network starts with random weights, and its %d frozen norms (MODEL.BACKBONE.NORM=frozen) normalize "
+            "nothing: it will learn badly. %s", norms, next_step,
+        )  # fmt: skip

@@ -7,7 +7,13 @@ from contextlib import contextmanager
 
 
 class StemsegError(Exception):
-    """Base of every error that stems from the user's input; the main scripts print it without a traceback."""
+    """Base of every error that stems from the user's input; the main scripts print it without a traceback.
+
+    Attributes:
+        is_said_elsewhere: another process of the same run prints the same.
+    """
+
+    is_said_elsewhere = False
 
 
 class ConfigError(StemsegError):

@@ -147,6 +147,18 @@ def test_repetitions_of_the_first_frame_are_averaged_in_compat_mode_only() -> No
     assert votes[True].sum() < votes[False].sum() - 1
 
 
+def test_the_seediness_of_repetitions_is_never_averaged() -> None:
+    """The fake network's seediness grows with the place in the clip; the published code kept the last repetition's."""
+    found = []
+    for compat in (False, True):
+        # above the threshold, 0.9, is the last of eight places alone: 0.7 + 0.3; their mean is 0.85
+        settings = [f"CLUSTERING.STEMSEG_COMPAT={str(compat).lower()}", "INFERENCE.SEEDINESS_THRESHOLD=0.9"]
+        engine = _engine([*CLASS_AGNOSTIC, *settings], 4)
+        engine.step(moving_squares(1))
+        found.append(int((engine.finish().labels(0) > 0).sum()))
+    assert found[0] == found[1] > 0
+
+
 def test_a_video_without_foreground_has_no_tracks() -> None:
     engine = _engine(SEMANTIC, 4)
     engine.step(torch.zeros(10, 3, 64, 96))

@@ -1,5 +1,6 @@
 """The command line of training."""
 
+import re
 import sys
 
 import pytest
@@ -9,12 +10,15 @@ from stemseg.config import load_config
 from stemseg.training import arguments as options_module
 from stemseg.training.arguments import (
     configuration,
+    describe_batch,
     launch_on_all_gpus,
     parse_arguments,
     run_name,
+    scaled_settings,
     torchrun_command,
 )
 from stemseg.utils.errors import ConfigError
+from tests.helpers.paths import ROOT
 
 PUBLISHED = (
     "--model_dir x --cfg davis_1 --no_resume --allow_multigpu --display_interval 1 --summary_interval 2 "
@@ -85,3 +89,34 @@ def test_a_process_of_torchrun_launches_nothing(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(options_module.os, "execv", lambda *a: pytest.fail("launched"))
     launch_on_all_gpus(parse_arguments(["--model_dir", "x", "--allow_multigpu"]), load_config(None))
+
+
+@pytest.mark.parametrize("decay", ["exponential", "step"])
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_a_batch_that_cannot_be_shared_is_refused_with_settings_that_work(processes, decay):
+    before = load_config("davis_1", ["TRAINING.BATCH_SIZE=1", f"TRAINING.LR_DECAY_TYPE={decay}"])
+    with pytest.raises(ConfigError, match=f"{processes} processes cannot share batches of 1 clips") as caught:
+        describe_batch(before, processes)
+    settings = re.search(r"--set ([^()]*) \(", str(caught.value))[1].split()
+    assert settings == scaled_settings(before, processes)
+    after = load_config("davis_1", [f"TRAINING.LR_DECAY_TYPE={decay}", *settings])
+    assert describe_batch(after, processes).startswith(f"{processes} processes: batches of {processes} clips")
+    assert pytest.approx(processes * before.TRAINING.INITIAL_LR) == after.TRAINING.INITIAL_LR
+    assert before.TRAINING.MAX_ITERATIONS / processes == after.TRAINING.MAX_ITERATIONS
+    if decay == "step":
+        assert [i // processes for i in before.TRAINING.LR_DECAY_STEPS] == after.TRAINING.LR_DECAY_STEPS
+
+
+def test_documented_settings_for_many_processes_are_those_that_are_advised():
+    advice = " ".join(scaled_settings(load_config("davis_1"), 4))
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    assert advice in " ".join(text.split())
+
+
+def test_gpus_that_are_left_idle_are_named(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(options_module.os, "execv", lambda *a: None)
+    monkeypatch.delenv("RANK", raising=False)
+    launch_on_all_gpus(parse_arguments(["--model_dir", "x", "--allow_multigpu"]), load_config("davis_1"))
+    assert "training on 2 of 8 GPUs: 8 processes cannot share batches of 2 clips" in caplog.text
+    assert "--set TRAINING.BATCH_SIZE=8" in caplog.text

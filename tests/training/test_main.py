@@ -186,6 +186,32 @@ def test_training_goes_on_the_same_after_a_validation(command, tmp_path, tiny_da
     assert all(torch.equal(a[k], moments[1][i][k]) for i, a in moments[0].items() for k in a if torch.is_tensor(a[k]))
 
 
+@pytest.mark.parametrize("change", ["MODEL.BACKBONE.FREEZE_AT_STAGE=2", "TRAINING.FREEZE_BACKBONE=true"])
+def test_random_weights_that_would_stay_random_are_refused(command, tmp_path, capfd, change):
+    assert command(overrides=("TRAINING.MAX_ITERATIONS=1", change)) == 1
+    assert "are frozen and would stay random: backbone.body." in capfd.readouterr().err
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_norms_that_never_normalize_are_warned_of(command, capfd):
+    assert command(overrides=("TRAINING.MAX_ITERATIONS=1", "MODEL.BACKBONE.NORM=frozen")) == 0
+    assert "frozen norms (MODEL.BACKBONE.NORM=frozen) normalize nothing" in capfd.readouterr().err
+
+
+def test_a_batch_that_processes_cannot_share_is_said_once_before_anything_is_made(
+    command, tmp_path, capfd, monkeypatch
+):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert command() == 1
+    assert "3 processes cannot share batches of 2 clips" in capfd.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert command() == 1
+    assert not capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_1(command, tmp_path, capfd):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "custom").write_text("a file")
