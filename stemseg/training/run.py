@@ -20,6 +20,7 @@ from stemseg.config import Config
 from stemseg.config.yaml_reader import read_yaml
 from stemseg.data.dataset import build_training_dataset, training_category_names
 from stemseg.data.preprocessing import collate_clips
+from stemseg.modeling.backbone.norms import FrozenBatchNorm
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import load_model_weights, load_pretrained_backbone, models_dir
 from stemseg.training.arguments import TrainerSettings, configuration, describe_batch, launch_on_all_gpus, run_name
@@ -36,6 +37,7 @@ from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import ConfigError
 from stemseg.utils.files import make_folder
 from stemseg.utils.folder_lock import held_folder
+from stemseg.utils.text import shorten_list
 
 _logger = logging.getLogger("stemseg.training")
 
