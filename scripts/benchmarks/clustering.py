@@ -11,10 +11,12 @@ from torch import Tensor
 from scripts.benchmarks.clips import MapSize, disc_masks, trained_maps
 from scripts.benchmarks.timing import best_seconds
 from stemseg.evaluation.report import MetricTable
-from stemseg.inference.chaining import Chainer, ClipLabels
+from stemseg.inference.chaining import Chainer, ClipLabels, PointLabels
 from stemseg.inference.clustering import ClipMaps, ClipPoints, SequentialClustering, gather_points
+from stemseg.inference.semantics import foreground_places
 from stemseg.structures.embedding_dims import parse_dim_mode
 from tests import reference
+from tests.helpers.label_maps import track_maps
 
 _THRESHOLDS = {"min_seediness": 0.8, "primary": 0.5, "secondary": 0.3}
 
@@ -58,20 +60,29 @@ def make_video(
     for start in range(0, num_clips * (size.num_frames - overlap), size.num_frames - overlap):
         masks = disc_masks(size, num_instances, start=start)
         maps = trained_maps(dims, masks, generator).to(device)
-        foreground = masks.bool().any(dim=0) | (torch.rand(masks.shape[1:], generator=generator) < 0.1)
         frames = range(start, start + size.num_frames)
+        noise = torch.stack([_noise(frame, size) for frame in frames])  # the same in every clip that covers the frame
+        foreground = masks.bool().any(dim=0) | (noise < 0.1)
         clips.append((ClipMaps(frames, maps, dims.size), foreground.to(device), free_bandwidths))
     return clips
+
+
+def _noise(frame: int, size: MapSize) -> Tensor:
+    return torch.rand((size.height, size.width), generator=torch.Generator().manual_seed(frame))
 
 
 def label_video(clips: Sequence[tuple[ClipMaps, Tensor, Tensor]]) -> list[Tensor]:
     """Cluster and chain as the engine does: the track ids of each clip's new frames, [F, h, w]."""
     chainer, results = Chainer(), []
     for maps, foreground, free_bandwidths in clips:
-        point_labels = _cluster(gather_points(maps, foreground, free_bandwidths))
-        labels = _as_maps(point_labels, foreground)
-        chained = chainer.add(ClipLabels(maps.frames, labels, int(labels.max())))
-        results.append(_with_tracks(chained.labels, chained.track_ids))
+        places = foreground_places(foreground)
+        labels = _cluster(gather_points(maps, places, free_bandwidths))
+        labels = (labels + (labels >= 0)).int()
+        frames = labels.split([len(frame) for frame in places])
+        points = [PointLabels(p.cpu().numpy(), x.cpu().numpy()) for p, x in zip(places, frames, strict=True)]
+        size = (foreground.shape[-2], foreground.shape[-1])
+        chained = chainer.add(ClipLabels(maps.frames, size, points, int(labels.max())))
+        results.append(track_maps(chained))
     return results
 
 
@@ -80,7 +91,8 @@ def label_video_naively(clips: Sequence[tuple[ClipMaps, Tensor, Tensor]]) -> lis
     previous: tuple[range, Tensor, dict[int, int]] | None = None
     num_tracks, results = 0, []
     for maps, foreground, free_bandwidths in clips:
-        point_labels = reference.cluster(*gather_points(maps, foreground, free_bandwidths), **_THRESHOLDS)
+        points = gather_points(maps, foreground_places(foreground), free_bandwidths)
+        point_labels = reference.cluster(*points, **_THRESHOLDS)
         labels = _as_maps(point_labels, foreground)
         common = 0 if previous is None else previous[0][-1] - maps.frames[0] + 1
         matches = reference.match(previous[1][-common:], labels[:common]) if common else {}

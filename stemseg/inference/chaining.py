@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from stemseg.utils.errors import ConfigError
 
@@ -110,17 +108,31 @@ class ClipSchedule:
         return ClipFrames(tuple(range(start, start + self._length)))
 
 
+class PointLabels(NamedTuple):
+    """Labels of one frame's foreground; whatever is not among its P points is background.
+
+    Attributes:
+        places: [P] integers, ascending: the points in the flattened label map.
+        labels: [P] integers: an instance from 1, or -1 for an outlier.
+    """
+
+    places: np.ndarray
+    labels: np.ndarray
+
+
 class ClipLabels(NamedTuple):
     """Labels of a clip's pixels.
 
     Attributes:
         frames: T ascending frame numbers.
-        labels: [T, H, W] int32: 0 background, -1 outlier, else an instance from 1.
-        num_instances: I, the highest instance that ``labels`` may hold.
+        size: (H, W) of the label maps.
+        points: of each of the T frames; a frame has the same points in every clip that covers it.
+        num_instances: I, the highest instance that the points may hold.
     """
 
     frames: Sequence[int]
-    labels: Tensor
+    size: tuple[int, int]
+    points: Sequence[PointLabels]
     num_instances: int
 
 
@@ -128,14 +140,16 @@ class ChainedClip(NamedTuple):
     """The part of a clip that is new to the tracks of a video.
 
     Attributes:
-        frames: the frames that no earlier clip covered.
-        labels: [F, H, W] int32, the clip's own labels of these frames.
+        frames: the F frames that no earlier clip covered.
+        size: (H, W) of the label maps.
+        points: of each of these frames, with the clip's own labels.
         track_ids: track of instance 1, 2, ... I.
         link_ious: IoU of each with the instance of the clip before that it continues; None where it begins a track.
     """
 
     frames: Sequence[int]
-    labels: Tensor
+    size: tuple[int, int]
+    points: Sequence[PointLabels]
     track_ids: list[int]
     link_ious: Sequence[float | None] = ()
 
@@ -174,13 +188,14 @@ class Chainer:
         track_ids = [self._previous_ids[matches[i].label - 1] if i in matches else self._new_track() for i in numbers]
         link_ious = [matches[i].iou if i in matches else None for i in numbers]
         self._previous, self._previous_ids = clip, track_ids
-        return ChainedClip(clip.frames[num_common:], clip.labels[num_common:], track_ids, link_ious)
+        new = clip.points[num_common:]
+        return ChainedClip(clip.frames[num_common:], clip.size, new, track_ids, link_ious)
 
     def _match(self, previous: ClipLabels, clip: ClipLabels, num_common: int) -> dict[int, Match]:
+        labels = (_join(previous.points[-num_common:]), _join(clip.points[:num_common]))
         return match_instances(
-            previous.labels[-num_common:], clip.labels[:num_common], previous.num_instances, clip.num_instances,
-            min_iou=self._min_iou, compat=self._compat,
-        )  # fmt: skip
+            *labels, previous.num_instances, clip.num_instances, min_iou=self._min_iou, compat=self._compat
+        )
 
     def _new_track(self) -> int:
         self._num_tracks += 1
@@ -188,8 +203,8 @@ class Chainer:
 
 
 def match_instances(
-    previous: Tensor,
-    current: Tensor,
+    previous: np.ndarray,
+    current: np.ndarray,
     num_previous: int,
     num_current: int,
     *,
@@ -227,8 +242,12 @@ def label_ious(histogram: np.ndarray) -> np.ndarray:
     return intersection / np.maximum(union, 1)
 
 
-def _joint_histogram(previous: Tensor, current: Tensor, num_previous: int, num_current: int) -> np.ndarray:
+def _joint_histogram(previous: np.ndarray, current: np.ndarray, num_previous: int, num_current: int) -> np.ndarray:
     width = num_current + 2
-    joint = (previous.flatten().long() + 1) * width + (current.flatten().long() + 1)  # [P]
-    counts = torch.bincount(joint, minlength=(num_previous + 2) * width)
-    return counts.view(num_previous + 2, width).cpu().numpy()  # [num_previous + 2, num_current + 2]
+    joint = (previous.ravel().astype(np.intp) + 1) * width + (current.ravel() + 1)  # [P]
+    return np.bincount(joint, minlength=(num_previous + 2) * width).reshape(num_previous + 2, width)
+
+
+def _join(points: Sequence[PointLabels]) -> np.ndarray:
+    """Labels of several frames' points, one after another."""
+    return np.concatenate([frame.labels for frame in points])

@@ -10,18 +10,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from stemseg.config import Config
+from stemseg.inference.semantics import sample
 from stemseg.modeling.embedding import bandwidth
 from stemseg.structures.network_output import NetworkOutput
 from stemseg.utils.errors import ConfigError
 
 OUTLIER = -1
 _CLAIMED = 4.0  # more than any seediness
-_CHUNK_SIZE = 1 << 16
+_CLAIMED_SHARE = 0.2  # of points: on a CPU, above this it is quicker to gather the others
+_CHUNK_SIZE = 1 << 15
 
 
 class Clusters(NamedTuple):
@@ -96,45 +98,94 @@ class SequentialClustering:
 
     def _cluster(self, embeddings: Tensor, bandwidths: Tensor, seediness: Tensor) -> Clusters:
         labels = torch.zeros(seediness.shape, dtype=torch.int32, device=seediness.device)  # instances from 1
-        free_seediness = seediness.clone()  # claimed points lie below every threshold
-        chunks = _chunks(seediness)
-        seeds: list[int] = []
-        stale = None
-        while len(labels) and len(seeds) < self.max_instances:
-            highest, seed = free_seediness.max(dim=0)
-            if highest.item() < max(self.min_seediness, 0):
+        pool, left = _Pool(embeddings, seediness.clone()), None
+        instances: list[tuple[Tensor, Tensor]] = []  # mu and b of each, [E]
+        while len(pool.labels) and len(instances) < self.max_instances:
+            highest, seed = pool.most_seedy()
+            if highest < max(self.min_seediness, 0):
                 break
-            seeds.append(int(seed))
-            if self.compat and len(seeds) == self.max_instances:
-                stale = labels == 0
-            center, bandwidth = embeddings[:, seed], bandwidths[:, seed]
-            for chunk in chunks:
-                # arithmetic with masks: several times faster on a CPU than filling or gathering by them
-                members = _squared_distances(embeddings[:, chunk], center, bandwidth) < self._primary_limit
-                members &= labels[chunk] == 0
-                labels[chunk].add_(members, alpha=len(seeds))
-                free_seediness[chunk].add_(members, alpha=-_CLAIMED)
-        leftovers = (labels == 0 if stale is None else stale).nonzero()[:, 0]
-        labels = labels.long() - 1
-        self._assign(leftovers, labels, embeddings, bandwidths, seeds)
-        return Clusters(labels, embeddings[:, seeds].T, bandwidths[:, seeds].T)  # [I, E] twice
+            instances.append((pool.embeddings[:, seed].clone(), bandwidths[:, pool.place(seed)]))
+            if self.compat and len(instances) == self.max_instances:
+                left = pool.labels == 0
+            pool.claim(len(instances), *instances[-1], self._primary_limit)
+            if left is None:
+                pool = pool.without_claimed(labels)
+        self._assign(pool, pool.labels == 0 if left is None else left, instances)
+        pool.write(labels)
+        centers, widths = zip(*instances, strict=True) if instances else ((), ())
+        empty = embeddings.new_zeros(0, len(embeddings))
+        return Clusters(labels.long() - 1, *(torch.stack(x) if x else empty for x in (centers, widths)))  # [I, E] twice
 
-    def _assign(
-        self, leftovers: Tensor, labels: Tensor, embeddings: Tensor, bandwidths: Tensor, seeds: Sequence[int]
-    ) -> None:
+    def _assign(self, pool: _Pool, left: Tensor, instances: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Give leftover points their most probable instance, where it is probable enough (compat: the least)."""
-        if not (len(leftovers) and seeds):
-            return
-        points = embeddings[:, leftovers]
-        best = torch.full_like(points[0], -math.inf if self.compat else math.inf)
-        instances = torch.zeros_like(leftovers)
-        for i, seed in enumerate(seeds):  # one by one: no [I, P] in memory
-            distances = _squared_distances(points, embeddings[:, seed], bandwidths[:, seed])
-            wins = distances > best if self.compat else distances < best
-            best = torch.where(wins, distances, best)
-            instances[wins] = i
-        joining = best < self._secondary_limit
-        labels[leftovers[joining]] = instances[joining]
+        for chunk in _chunks(left) if instances else ():
+            best = torch.full_like(pool.seediness[chunk], -math.inf if self.compat else math.inf)
+            nearest = torch.zeros_like(pool.labels[chunk])
+            for number, instance in enumerate(instances, start=1):  # one by one: no [I, Q] in memory
+                distances = _squared_distances(pool.embeddings[:, chunk], *instance)
+                wins = distances > best if self.compat else distances < best
+                best = torch.where(wins, distances, best)
+                nearest = torch.where(wins, number, nearest)
+            joins = (best < self._secondary_limit) & left[chunk]
+            pool.labels[chunk] = torch.where(joins, nearest, pool.labels[chunk])
+
+
+class _Pool:
+    """Points that instances can claim, the claimed ones of which are left out from time to time.
+
+    Args:
+        embeddings: [E, Q].
+        seediness: [Q], which is changed: claimed points lie below every threshold.
+        places: [Q], their places among all points; None: these are all.
+
+    Attributes:
+        embeddings, seediness: the same.
+        labels: [Q] int32, the instance from 1 that has claimed a point; 0: it is free.
+    """
+
+    def __init__(self, embeddings: Tensor, seediness: Tensor, places: Tensor | None = None) -> None:
+        self.embeddings = embeddings
+        self.seediness = seediness
+        self.labels = torch.zeros(seediness.shape, dtype=torch.int32, device=seediness.device)
+        self._places = places
+        self._num_claimed = 0
+
+    def most_seedy(self) -> tuple[float, int]:
+        """The highest seediness and its point, in one transfer to the host."""
+        highest, point = self.seediness.max(dim=0)
+        seediness, index = torch.stack([highest.double(), point.double()]).tolist()
+        return seediness, int(index)
+
+    def place(self, point: int) -> Tensor | int:
+        """The place of a point among all of them."""
+        return point if self._places is None else self._places[point]
+
+    def claim(self, number: int, center: Tensor, width: Tensor, limit: float) -> None:
+        """Label all free points whose squared distance to an instance is below a limit."""
+        for chunk in _chunks(self.seediness):
+            # arithmetic with masks: several times faster on a CPU than filling or gathering by them
+            members = _squared_distances(self.embeddings[:, chunk], center, width) < limit
+            members &= self.labels[chunk] == 0
+            self.labels[chunk].add_(members, alpha=number)
+            self.seediness[chunk].add_(members, alpha=-_CLAIMED)
+            if members.device.type == "cpu":
+                self._num_claimed += int(members.count_nonzero())
+
+    def without_claimed(self, labels: Tensor) -> _Pool:
+        """The free points alone, where leaving out the others pays; their labels then stand in ``labels``, of all."""
+        if self._num_claimed <= _CLAIMED_SHARE * len(self.labels):  # always on a GPU, whose host would have to wait
+            return self
+        self.write(labels)
+        free = torch.from_numpy(np.flatnonzero(self.labels.numpy() == 0))
+        places = free if self._places is None else self._places[free]
+        return _Pool(self.embeddings.index_select(1, free), self.seediness[free], places)
+
+    def write(self, labels: Tensor) -> None:
+        """Write the points' labels to their places in those of all points."""
+        if self._places is None:
+            labels.copy_(self.labels)
+        else:
+            labels.index_copy_(0, self._places, self.labels)
 
 
 def _squared_distances(points: Tensor, center: Tensor, bandwidth: Tensor) -> Tensor:
@@ -230,24 +281,17 @@ def keep_maps(frames: Sequence[int], output: NetworkOutput, device: torch.device
     return ClipMaps(frames, moved(parts), output.embedding.shape[1], appearance)
 
 
-def gather_points(clip: ClipMaps, foreground: Tensor, free_bandwidths: Tensor) -> ClipPoints:
-    """The points under a foreground mask.
+def gather_points(clip: ClipMaps, places: Sequence[Tensor], free_bandwidths: Tensor, *, scale: int = 1) -> ClipPoints:
+    """The points of a clip's foreground.
 
     Args:
         clip: maps [C, T, h, w].
-        foreground: [T, H, W] bool; where H and W are multiples of h and w the maps are upsampled bilinearly, one frame
-            at a time, and only the foreground of it is kept.
+        places: of each of the T frames' points, in the flattened map [scale * h * scale * w].
         free_bandwidths: [n], constant bandwidth of each free dimension.
+        scale: a whole number; the maps are upsampled bilinearly by it, at these places alone.
     """
-    scale = foreground.shape[-1] // clip.maps.shape[-1]
-    if scale == 1:
-        points = clip.maps[:, foreground]  # [E + B + 1, P]
-    else:
-        points = torch.cat([_upsample(m, scale)[:, f] for m, f in zip(clip.maps.unbind(1), foreground, strict=True)], 1)
+    frames = zip(clip.maps.unbind(dim=1), places, strict=True)
+    points = torch.cat([sample(maps, frame_places, scale) for maps, frame_places in frames], dim=1)  # [E + B + 1, P]
     embeddings, raw, seediness = points.split([clip.embedding_size, len(points) - clip.embedding_size - 1, 1])
     free = free_bandwidths.to(points)[:, None].expand(-1, points.shape[1])  # [n, P]
     return ClipPoints(embeddings, torch.cat([bandwidth(raw), free]), seediness[0])
-
-
-def _upsample(maps: Tensor, scale: int) -> Tensor:
-    return F.interpolate(maps[None], scale_factor=scale, mode="bilinear", align_corners=False)[0]

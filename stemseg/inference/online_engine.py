@@ -8,6 +8,7 @@ Then it is clustered, chained to the tracks so far, and only compressed labels r
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stemseg.config import Config
-from stemseg.inference.chaining import ChainedClip, Chainer, ClipFrames, ClipLabels, ClipSchedule
+from stemseg.inference.chaining import Chainer, ClipFrames, ClipLabels, ClipSchedule, PointLabels
 from stemseg.inference.clustering import (
     ClipMaps,
     ClipPoints,
@@ -25,7 +26,13 @@ from stemseg.inference.clustering import (
     gather_points,
     keep_maps,
 )
-from stemseg.inference.semantics import FrameAverages, SemanticRule, build_semantic_rule, class_votes
+from stemseg.inference.semantics import (
+    FrameAverages,
+    SemanticRule,
+    build_semantic_rule,
+    class_votes,
+    foreground_places,
+)
 from stemseg.inference.track_scores import ClipRatings, rate_instances
 from stemseg.inference.tracks import TrackStore
 from stemseg.modeling.clip_stream import FrameTerms
@@ -62,13 +69,23 @@ class EngineSettings:
     compat: bool = False
 
 
-class _ClusteredClip(NamedTuple):
-    """A clip's labels [T, H, W]; its P points, their instances, and their foreground probability [P]."""
+class _Foreground(NamedTuple):
+    """A frame's foreground: its places [P] in the flattened label map, and its probability there [P]."""
 
-    labels: Tensor
+    places: Tensor
+    probabilities: Tensor
+
+
+class _ClusteredClip(NamedTuple):
+    """A clip's P points and their instances; of each of its T frames, the foreground and the points' labels.
+
+    Labels are instances from 1; -1 for outliers.
+    """
+
     points: ClipPoints
     clusters: Clusters
-    foreground: Tensor
+    foreground: Sequence[_Foreground]
+    labels: Sequence[Tensor]
 
 
 class InferenceEngine:
@@ -99,7 +116,9 @@ class InferenceEngine:
         self._stopwatch = stopwatch or Stopwatch(settings.device)
         self._schedule = ClipSchedule(settings.clip_length, settings.frame_overlap)
         self._stream = network.open_stream()
-        self._averages = FrameAverages()
+        self._averages = FrameAverages()  # of what tells the foreground ...
+        self._class_averages = FrameAverages()  # ... and the classes
+        self._foreground: dict[int, _Foreground] = {}  # of frames, once it is final
         self._waiting: deque[ClipMaps] = deque()
         self._store = TrackStore(label_stride=settings.label_stride)
 
@@ -156,7 +175,14 @@ class InferenceEngine:
         self._stream.forget_before(first_open)
         while self._waiting and self._waiting[0].frames[-1] < first_open:
             self._label(self._waiting.popleft())
-        self._averages.forget_before(self._waiting[0].frames[0] if self._waiting else first_open)
+        self._forget_before(self._waiting[0].frames[0] if self._waiting else first_open)
+
+    def _forget_before(self, frame: int) -> None:
+        """Drop all that earlier frames have no more use for."""
+        self._averages.forget_before(frame)
+        self._class_averages.forget_before(frame)
+        for old in [f for f in self._foreground if f < frame]:
+            del self._foreground[old]
 
     def _run_heads(self, clip: ClipFrames) -> None:
         with self._stopwatch.stage("heads"):
@@ -165,6 +191,9 @@ class InferenceEngine:
             repeats = self._settings.compat and self._semantics.reads_logits
             averaged = clip.indices if repeats else clip.frames
             self._averages.add(averaged, self._semantics.maps(output)[:, -len(averaged) :])
+            classes = self._semantics.class_maps(output)
+            if classes is not None:
+                self._class_averages.add(averaged, classes[:, -len(averaged) :])
             self._waiting.append(keep_maps(clip.frames, output, self._settings.clustering_device))
 
     def _label(self, clip: ClipMaps) -> None:
@@ -172,35 +201,54 @@ class InferenceEngine:
         with self._stopwatch.stage("clustering"):
             found = self._cluster(clip)
         with self._stopwatch.stage("chaining"):
-            chained = self._chainer.add(ClipLabels(clip.frames, found.labels, found.clusters.num_instances))
-            self._store.add(chained, *self._vote(clip, chained, found))
+            frames = zip(found.foreground, found.labels, strict=True)
+            points = [PointLabels(f.places.cpu().numpy(), labels.cpu().numpy()) for f, labels in frames]
+            size = clip.maps.shape[-2] * self._scale, clip.maps.shape[-1] * self._scale
+            chained = self._chainer.add(ClipLabels(clip.frames, size, points, found.clusters.num_instances))
+            self._store.add(chained, *self._vote(clip, len(chained.frames), found))
+
+    @property
+    def _scale(self) -> int:
+        """The label maps' size by that of the network's output."""
+        return OUTPUT_STRIDE // self._settings.label_stride
 
     def _cluster(self, clip: ClipMaps) -> _ClusteredClip:
-        scale = OUTPUT_STRIDE // self._settings.label_stride
-        means = self._averages.means(clip.frames)
-        scores = self._semantics.foreground_scores(means, scale).to(clip.maps.device)  # [T, H, W]
-        foreground = self._semantics.is_foreground(scores)
-        points = gather_points(clip, foreground, self._network.free_dim_bandwidths)
+        foreground = self._find_foreground(clip)
+        places = [frame.places for frame in foreground]
+        points = gather_points(clip, places, self._network.free_dim_bandwidths, scale=self._scale)
         clusters = self._clustering(*points)
-        labels = torch.zeros(foreground.shape, dtype=torch.int32, device=clip.maps.device)
-        # instances from 1; outliers stay at -1
-        labels[foreground] = (clusters.labels + (clusters.labels >= 0)).int()
-        return _ClusteredClip(labels, points, clusters, self._semantics.foreground_probabilities(scores[foreground]))
+        labels = (clusters.labels + (clusters.labels >= 0)).int()  # instances from 1; outliers stay at -1
+        return _ClusteredClip(points, clusters, foreground, labels.split([len(frame) for frame in places]))
 
-    def _vote(self, clip: ClipMaps, chained: ChainedClip, found: _ClusteredClip) -> tuple[Tensor | None, ClipRatings]:
-        """Class logits [I, K] summed over the pixels of each instance, None without classes, and its ratings."""
-        num_frames, num_instances = len(chained.frames), len(chained.track_ids)
-        num_new = int((chained.labels != 0).sum())  # every point has a label, which outliers have too
-        ratings = rate_instances(found.points, found.clusters, found.foreground, num_new)
+    def _find_foreground(self, clip: ClipMaps) -> list[_Foreground]:
+        """The foreground of a clip's frames; found once, since it is the same in all clips."""
+        missing = [frame for frame in clip.frames if frame not in self._foreground]
+        if missing:
+            scores = self._semantics.foreground_scores(self._averages.means(missing), self._scale)  # [F, H, W]
+            scores = scores.to(clip.maps.device)
+            found = foreground_places(self._semantics.is_foreground(scores))
+            for frame, frame_scores, places in zip(missing, scores, found, strict=True):
+                probabilities = self._semantics.foreground_probabilities(frame_scores.flatten()[places])
+                self._foreground[frame] = _Foreground(places, probabilities)
+        return [self._foreground[frame] for frame in clip.frames]
+
+    def _vote(self, clip: ClipMaps, num_new: int, found: _ClusteredClip) -> tuple[Tensor | None, ClipRatings]:
+        """Class logits [I, K] summed over the pixels of each instance, None without classes, and its ratings.
+
+        Sums are over the clip's last ``num_new`` frames.
+        """
+        places = [frame.places for frame in found.foreground[-num_new:]]
+        probabilities = torch.cat([frame.probabilities for frame in found.foreground])
+        ratings = rate_instances(found.points, found.clusters, probabilities, sum(map(len, places)))
+        instances = (places, found.labels[-num_new:], found.clusters.num_instances)
         if clip.appearance is not None:
-            appearance = clip.appearance[:, -num_frames:].transpose(0, 1)  # [F, A, h, w]
-            summed = torch.cat([appearance, appearance.square().sum(dim=1, keepdim=True)], dim=1)
-            ratings = ratings._replace(appearance_sums=class_votes(chained.labels, num_instances, summed))
-        logits = self._semantics.class_logits(self._averages.means(chained.frames))  # [F, K, h, w]
-        if logits is None:
+            maps = clip.appearance[:, -num_new:].unbind(dim=1)  # [A, h, w] each
+            sums = class_votes(*instances, maps, self._scale, derive=_with_squared_norm)
+            ratings = ratings._replace(appearance_sums=sums)
+        if not len(self._class_averages):
             return None, ratings
-        both = torch.cat([logits, logits.softmax(dim=1)], dim=1).to(chained.labels.device)
-        votes, class_sums = class_votes(chained.labels, num_instances, both).chunk(2, dim=1)
+        logits = [self._class_averages.mean(frame).to(clip.maps.device) for frame in clip.frames[-num_new:]]
+        votes, class_sums = class_votes(*instances, logits, self._scale, derive=_with_softmax).chunk(2, dim=1)
         return votes, ratings._replace(class_sums=class_sums)
 
     def _precision(self) -> torch.autocast:
@@ -235,3 +283,13 @@ def build_engine(
         semantics=build_semantic_rule(cfg),
         stopwatch=stopwatch,
     )
+
+
+def _with_squared_norm(vectors: Tensor) -> Tensor:
+    """[A, P] -> [A + 1, P]."""
+    return torch.cat([vectors, vectors.square().sum(dim=0, keepdim=True)])
+
+
+def _with_softmax(logits: Tensor) -> Tensor:
+    """[K, P] -> [2 K, P]."""
+    return torch.cat([logits, logits.softmax(dim=0)])

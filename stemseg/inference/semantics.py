@@ -5,8 +5,9 @@ An instance's class (§8.7) is that of the largest sum of class logits over its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,7 +34,11 @@ class FrameAverages:
 
     def means(self, frames: Sequence[int]) -> Tensor:
         """The mean maps of some frames, [F, C, h, w]."""
-        return torch.stack([self._sums[frame] / self._counts[frame] for frame in frames])
+        return torch.stack([self.mean(frame) for frame in frames])
+
+    def mean(self, frame: int) -> Tensor:
+        """The mean map of a frame, [C, h, w]."""
+        return self._sums[frame] / self._counts[frame]
 
     def forget_before(self, frame: int) -> None:
         """Drop every earlier frame."""
@@ -64,11 +69,20 @@ class SemanticRule:
         return self._num_classes > 0
 
     def maps(self, output: NetworkOutput) -> Tensor:
-        """The maps of a clip to be averaged, [C, T, h, w] float32: class and foreground logits, or seediness."""
+        """The maps of a clip that tell the foreground, [C, T, h, w] float32.
+
+        The foreground channel, or seediness, C = 1; the class logits of a semantic head without that channel.
+        """
         if not self._num_classes:
             return output.seediness[0].float()
-        parts = [logits[0].float() for logits in (output.class_logits, output.foreground_logits) if logits is not None]
-        return torch.cat(parts)
+        present = [logits for logits in (output.foreground_logits, output.class_logits) if logits is not None]
+        return present[0][0].float()
+
+    def class_maps(self, output: NetworkOutput) -> Tensor | None:
+        """The class logits of a clip, [K, T, h, w] float32; None where there is nothing to choose from."""
+        if self._num_classes <= 2 or output.class_logits is None:
+            return None
+        return output.class_logits[0].float()
 
     def foreground(self, means: Tensor, scale: int = 1) -> Tensor:
         """Foreground masks [F, scale * h, scale * w] bool of mean maps [F, C, h, w]."""
@@ -89,13 +103,9 @@ class SemanticRule:
         """:meth:`foreground_scores`, of any shape, as probabilities."""
         return scores.sigmoid() if self._num_classes else scores
 
-    def class_logits(self, means: Tensor) -> Tensor | None:
-        """Class logits [F, K, h, w] of mean maps [F, C, h, w]; None where there is nothing to choose from."""
-        return means[:, : self._num_classes] if self._num_classes > 2 else None
-
     def _foreground_scores(self, means: Tensor) -> Tensor:
-        if means.shape[1] != self._num_classes:  # a foreground channel, last; or seediness
-            return means[:, -1:]
+        if means.shape[1] == 1:  # a foreground channel, or seediness
+            return means
         return means[:, 1:].logsumexp(dim=1, keepdim=True) - means[:, :1]
 
 
@@ -108,54 +118,141 @@ def build_semantic_rule(cfg: Config) -> SemanticRule:
     )
 
 
-def class_votes(labels: Tensor, num_instances: int, class_logits: Tensor) -> Tensor:
-    """Summed class logits of each instance, [I, K] float32.
+def foreground_places(masks: Tensor) -> list[Tensor]:
+    """The places of each frame's foreground in the flattened map, ascending: masks [F, H, W] bool -> F tensors [P]."""
+    flat = masks.flatten(1)  # [F, H * W]
+    if masks.device.type == "cpu":
+        return [torch.from_numpy(np.flatnonzero(frame)) for frame in flat.numpy()]
+    return places_without_waiting(flat)
 
-    Where the label map is larger than the logits, the result is that of logits upsampled bilinearly to its size. They
-    never are: a sum over upsampled logits equals one over the logits themselves, weighted by :func:`label_weights`.
+
+def places_without_waiting(masks: Tensor) -> list[Tensor]:
+    """The same for masks [F, H * W] on a GPU, whose host waits once, for the numbers of points."""
+    counts = masks.sum(dim=1).tolist()
+    ranks = masks.cumsum(dim=1) - 1
+    places = torch.arange(masks.shape[1], device=masks.device)
+    found = []
+    for mask, rank, count in zip(masks, ranks, counts, strict=True):
+        slots = places.new_empty(count + 1)  # the last one takes what is background
+        slots.scatter_(0, torch.where(mask, rank, count), places)
+        found.append(slots[:count])
+    return found
+
+
+def corners(places: Tensor, size: tuple[int, int], scale: int) -> list[tuple[Tensor, Tensor | None]]:
+    """The coarse pixels that fine ones are interpolated from bilinearly (align_corners False), with their weights.
 
     Args:
-        labels: [F, H, W], instances from 1; 0 and -1 do not vote.
-        num_instances: I.
-        class_logits: [F, K, h, w], H / h = W / w a whole number.
+        places: [P], in the flattened fine map [scale * h * scale * w].
+        size: (h, w) of the coarse map.
+        scale: a whole number; 1: each pixel is its own only corner, without a weight.
+
+    Returns:
+        four pairs of places in the flattened coarse map [P] and weights [P] float32, or one.
     """
-    votes = torch.zeros(num_instances, class_logits.shape[1], device=labels.device)
-    for frame_labels, logits in zip(labels, class_logits, strict=True):
-        weights = label_weights(frame_labels, num_instances, logits.shape[-2:])  # [I, h * w]
-        votes += weights @ logits.to(weights).flatten(1).T  # [I, h * w] @ [h * w, K]
-    return votes
+    if scale == 1:
+        return [(places, None)]
+    height, width = size
+    rows = places.div(scale * width, rounding_mode="floor")
+    columns = places - rows * (scale * width)
+    (top, bottom, down), (left, right, across) = _neighbors(rows, scale, height), _neighbors(columns, scale, width)
+    top, bottom = top * width, bottom * width
+    # for whole-numbered scales all weights are multiples of a small power of two, and exact
+    return [
+        (top + left, (1 - down) * (1 - across)),
+        (top + right, (1 - down) * across),
+        (bottom + left, down * (1 - across)),
+        (bottom + right, down * across),
+    ]
 
 
-def label_weights(labels: Tensor, num_instances: int, size: tuple[int, int]) -> Tensor:
+def _neighbors(fine: Tensor, scale: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The coarse positions before and behind each fine one, and the weight of the one behind."""
+    position = ((fine.float() + 0.5) / scale - 0.5).clamp(min=0)
+    lower = position.floor()
+    before = lower.long()
+    return before, (before + 1).clamp(max=length - 1), position - lower
+
+
+def sample(maps: Tensor, places: Tensor, scale: int) -> Tensor:
+    """Values at some places of maps that are upsampled bilinearly, of which nothing else is computed.
+
+    Args:
+        maps: [C, h, w].
+        places: [P], in the flattened fine map [scale * h * scale * w].
+        scale: a whole number.
+
+    Returns:
+        [C, P].
+    """
+    values, size = maps.flatten(1), (maps.shape[-2], maps.shape[-1])
+    total: Tensor | int = 0
+    for pixels, weight in corners(places, size, scale):
+        term = values.index_select(1, pixels)  # [C, P]
+        total += term if weight is None else term.mul_(weight)
+    return total
+
+
+def class_votes(
+    places: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    num_instances: int,
+    maps: Sequence[Tensor],
+    scale: int = 1,
+    *,
+    derive: Callable[[Tensor], Tensor] = lambda values: values,
+) -> Tensor:
+    """Sums of maps over the pixels of each instance, such as of class logits, [I, K'] float32.
+
+    Where the labels are finer than the maps, the result is that of maps upsampled bilinearly to their size. They never
+    are: a sum over upsampled maps equals one over the maps themselves, weighted by :func:`label_weights`.
+
+    Args:
+        places, labels: of each of F frames' points [P]: the place in the flattened fine map, and the instance, from 1;
+            0 and -1 do not vote.
+        num_instances: I.
+        maps: F maps [K, h, w].
+        scale: the labels' size by the maps'.
+        derive: the values that are summed, of those in the maps: [K, n] -> [K', n]. Asked for where an instance is.
+    """
+    votes: list[Tensor] = []
+    for frame_places, frame_labels, frame_maps in zip(places, labels, maps, strict=True):
+        size = (frame_maps.shape[-2], frame_maps.shape[-1])
+        weights, pixels = label_weights(frame_places, frame_labels, num_instances, size, scale)  # [I, n]
+        values = frame_maps.flatten(1)  # [K, h * w]
+        votes.append(weights @ derive(values if pixels is None else values.index_select(1, pixels)).T)
+    return torch.stack(votes).sum(dim=0)
+
+
+def label_weights(
+    places: Tensor, labels: Tensor, num_instances: int, size: tuple[int, int], scale: int
+) -> tuple[Tensor, Tensor | None]:
     """The share of each coarse pixel in each instance: the transpose of bilinear upsampling, applied to its mask.
 
     Args:
-        labels: [H, W], instances from 1.
+        places, labels: [P] points of one frame, see :func:`class_votes`.
         num_instances: I.
         size: (h, w) of the coarse map.
+        scale: of the fine one.
 
     Returns:
-        [I, h * w] float32; row i sums to the number of pixels of instance i + 1.
+        [I, n] float32, whose row i sums to the number of pixels of instance i + 1, and the n pixels [n] that points
+        have a share in; on a GPU None, which means all h * w of them: the host does not know n.
     """
-    height, width = size
-    rows, columns = (labels > 0).nonzero(as_tuple=True)  # [P]
-    offsets = (labels[rows, columns].long() - 1) * (height * width)
-    row_pairs = _source_pixels(rows, labels.shape[0] // height, height)
-    column_pairs = _source_pixels(columns, labels.shape[1] // width, width)
-    # float32 is exact: for whole-numbered scales all weights are multiples of a small power of two
-    total = torch.zeros(num_instances * height * width, device=labels.device)
-    for source_rows, row_weights in row_pairs:
-        for source_columns, column_weights in column_pairs:
-            pixels = offsets + source_rows * width + source_columns
-            total += torch.bincount(pixels, row_weights * column_weights, minlength=total.shape[0])
-    return total.view(num_instances, height * width)
-
-
-def _source_pixels(fine: Tensor, scale: int, length: int) -> list[tuple[Tensor, Tensor]]:
-    """The coarse pixels that each fine one is interpolated from (align_corners False), with their weights."""
-    if scale == 1:
-        return [(fine, torch.ones_like(fine, dtype=torch.float32))]
-    position = ((fine.float() + 0.5) / scale - 0.5).clamp(min=0)
-    lower = position.floor().long()
-    fraction = position - lower
-    return [(lower, 1 - fraction), ((lower + 1).clamp(max=length - 1), fraction)]
+    neighbors, touched, count = corners(places, size, scale), None, size[0] * size[1]
+    if labels.device.type == "cpu":
+        is_touched = torch.zeros(count, dtype=torch.bool)
+        for pixels, _ in neighbors:
+            is_touched[pixels] = True
+        touched = torch.from_numpy(np.flatnonzero(is_touched.numpy()))
+        numbers = torch.empty(count, dtype=torch.int64)
+        numbers[touched], count = torch.arange(len(touched)), len(touched)
+        neighbors = [(numbers[pixels], weight) for pixels, weight in neighbors]
+    total = torch.zeros((num_instances + 1) * count, device=labels.device)
+    # what is no instance goes to a row that is dropped: leaving it out would make a GPU's host wait
+    rows = torch.where(labels > 0, labels - 1, num_instances).long() * count
+    ones = total.new_ones(len(rows))
+    for pixels, weight in neighbors:
+        # sums of multiples of a small power of two: exact, in any order
+        total.index_add_(0, rows + pixels, ones if weight is None else weight)
+    return total.view(num_instances + 1, count)[:num_instances], touched

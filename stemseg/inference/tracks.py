@@ -8,19 +8,21 @@ brings from the label maps' scale to the video's size.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
+from scipy.ndimage import find_objects
 from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional as F
 
-from stemseg.inference.chaining import ChainedClip
+from stemseg.inference.chaining import ChainedClip, PointLabels
 from stemseg.inference.track_scores import PIXELS, ClipRatings, TrackRecord, measure_track, rank_tracks, score_tracks
-from stemseg.structures.rle import encode_rle
+from stemseg.structures.rle import encode_rle_part
 from stemseg.structures.tracks import Track, TrackStatistics, VideoTracks
 
 # Labels are a partition and bilinear weights sum to 1, so two masks can't both exceed one half; the margin keeps
@@ -60,17 +62,17 @@ class TrackStore:
         """Take in the frames that a clip adds; they must follow the frames that are there.
 
         Args:
-            clip: the labels of its new frames, [F, H, W], and the track of each of its I instances.
+            clip: the labels of its new frames, and the track of each of its I instances.
             class_votes: [I, K], class logits summed over each instance's pixels in these frames.
             ratings: what the network says of these instances.
         """
-        self.size = (clip.labels.shape[-2], clip.labels.shape[-1])
+        self.size = clip.size
         self._add_records(clip, None if class_votes is None else _as_array(class_votes))
         if ratings is not None:
             self._add_ratings(clip, ratings)
-        table = torch.tensor([-1, 0, *clip.track_ids], dtype=torch.int32, device=clip.labels.device)
-        for labels in table[clip.labels.long() + 1].cpu().numpy():
-            self._frames.append(_compress(labels))
+        table = np.array([-1, 0, *clip.track_ids], dtype=np.int32)
+        for points in clip.points:
+            self._frames.append(_compress(points.places, table[points.labels + 1], clip.size))
 
     def measure(self, track_ids: Sequence[int]) -> dict[int, TrackStatistics]:
         """The statistics of some tracks, in the video so far."""
@@ -87,7 +89,7 @@ class TrackStore:
         self._frames[frame] = _CompressedLabels(b"", self._frames[frame].dtype)
 
     def _add_records(self, clip: ChainedClip, class_votes: np.ndarray | None) -> None:
-        counts = _count_pixels(clip.labels, len(clip.track_ids))  # [F, I]
+        counts = np.stack([_count_pixels(points, len(clip.track_ids)) for points in clip.points])  # [F, I]
         for i, track_id in enumerate(clip.track_ids):
             visible = np.flatnonzero(counts[:, i])
             if not visible.size:
@@ -120,17 +122,18 @@ def _as_array(values: Tensor) -> np.ndarray:
     return values.cpu().double().numpy()
 
 
-def _count_pixels(labels: Tensor, num_instances: int) -> np.ndarray:
-    """Pixels of each instance in each frame, [F, H, W] -> [F, I]."""
-    num_frames, width = labels.shape[0], num_instances + 2
-    frame_offsets = torch.arange(num_frames, device=labels.device)[:, None] * width
-    joint = labels.flatten(1).long() + 1 + frame_offsets  # [F, H * W]
-    return torch.bincount(joint.flatten(), minlength=num_frames * width).view(num_frames, width)[:, 2:].cpu().numpy()
+def _count_pixels(points: PointLabels, num_instances: int) -> np.ndarray:
+    """Pixels of each instance in a frame, [I]."""
+    return np.bincount(points.labels + 1, minlength=num_instances + 2)[2:]
 
 
-def _compress(labels: np.ndarray) -> _CompressedLabels:
-    dtype = np.dtype(np.int16 if labels.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
-    return _CompressedLabels(zlib.compress(labels.astype(dtype).tobytes(), 1), dtype)
+def _compress(places: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> _CompressedLabels:
+    """The label map [H, W] of a frame's points [P]; in bytes, as long as it has fewer than 128 labels."""
+    highest = labels.max(initial=0)
+    dtype = next(np.dtype(t) for t in (np.int8, np.int16, np.int32) if highest <= np.iinfo(t).max)
+    label_map = np.zeros(size, dtype)
+    label_map.ravel()[places] = labels
+    return _CompressedLabels(zlib.compress(label_map, 1), dtype)
 
 
 def collect_tracks(
@@ -209,28 +212,40 @@ class MaskResizer:
             _axis_matrix(*lengths, label_stride) for lengths in zip(label_size, network_size, video_size, strict=True)
         )
 
-    def resize(self, labels: np.ndarray, label: int) -> np.ndarray:
-        """Binary mask [height, width] uint8 of one label in a label map [H, W], at the video's size.
+    def boxes(self, labels: np.ndarray) -> dict[int, tuple[slice, slice]]:
+        """The rows and columns around each label from 1 that a label map [H, W] holds, in one pass over it."""
+        return {i: box for i, box in enumerate(find_objects(labels), start=1) if box is not None}
 
-        It lies column by column in memory, as run-length encoding wants it.
+    def resize(self, labels: np.ndarray) -> dict[int, np.ndarray]:
+        """Binary masks [height, width] uint8 of all labels from 1 in a label map [H, W], at the video's size."""
+        masks = {}
+        for label, box in self.boxes(labels).items():
+            part, top, left = self.resize_box(labels, label, box)
+            masks[label] = np.zeros(self.video_size, dtype=np.uint8)
+            masks[label][top : top + part.shape[0], left : left + part.shape[1]] = part
+        return masks
+
+    def resize_box(self, labels: np.ndarray, label: int, box: tuple[slice, slice]) -> tuple[np.ndarray, int, int]:
+        """The mask of a label, given its box in the label map, but only a rectangle that holds all of it.
+
+        Returns:
+            [h, w] bool, and its top and left in the video's frame. It lies column by column in memory, as run-length
+            encoding wants it.
         """
-        mask = np.zeros(self.video_size, dtype=np.uint8, order="F")
-        inside = labels == label
-        top, bottom = _extent(inside.any(axis=1))
-        left, right = _extent(inside.any(axis=0))
-        rows, columns = self._rows[:, top:bottom], self._columns[:, left:right]
+        inside = (labels[box] == label).astype(np.float32)
+        rows, columns = self._rows[:, box[0]], self._columns[:, box[1]]
         y0, y1 = _extent(rows.sum(axis=1) > _HALF)
         x0, x1 = _extent(columns.sum(axis=1) > _HALF)
-        box = inside[top:bottom, left:right].astype(np.float32)
-        tall = rows[y0:y1] @ box  # [y, right - left]
-        mask.T[x0:x1, y0:y1] = columns[x0:x1] @ np.ascontiguousarray(tall.T) > _HALF
-        return mask
+        if y0 == y1 or x0 == x1:  # in the padding
+            return np.zeros((0, 0), dtype=bool), y0, x0
+        tall = rows[y0:y1] @ inside  # [h, columns of the box]
+        return (columns[x0:x1] @ cv2.transpose(tall) > _HALF).T, y0, x0
 
-    def encode(self, labels: np.ndarray, wanted: Sequence[int]) -> dict[int, str]:
+    def encode(self, labels: np.ndarray, wanted: Collection[int]) -> dict[int, str]:
         """Compressed RLE counts of each wanted label that has pixels in the result."""
-        present = set(np.unique(labels).tolist())
-        masks = ((label, self.resize(labels, label)) for label in wanted if label in present)
-        return {label: encode_rle(mask) for label, mask in masks if mask.any()}
+        boxes = self.boxes(labels)
+        parts = {label: self.resize_box(labels, label, boxes[label]) for label in wanted if label in boxes}
+        return {label: encode_rle_part(*part, self.video_size) for label, part in parts.items() if part[0].any()}
 
 
 def _axis_matrix(label_length: int, network_length: int, video_length: int, stride: int) -> csr_array:

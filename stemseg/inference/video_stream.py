@@ -103,8 +103,8 @@ class VideoStream:
         resizer = self._resizer = self._resizer or self._new_resizer(labels.shape)
         scores = score_tracks(store.measure(list(store.records)), self._score)
         objects = []
-        for number in (int(label) for label in np.unique(labels) if label > 0):
-            mask, record = resizer.resize(labels, number), store.records[number]
+        for number, mask in resizer.resize(labels).items():
+            record = store.records[number]
             if mask.any():
                 objects.append(SeenObject(number, record.category, scores[number], mask))
         return objects

@@ -24,14 +24,52 @@ def encode_rle(mask: np.ndarray) -> str:
     return coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))["counts"].decode("ascii")
 
 
+def encode_rle_part(part: np.ndarray, top: int, left: int, size: tuple[int, int]) -> str:
+    """Compressed RLE counts (COCO) of a mask that is empty outside of a rectangle.
+
+    Args:
+        part: [h, w] bool, the rectangle; quickest where it lies column by column in memory.
+        top, left: its place in the mask.
+        size: (H, W) of the mask.
+    """
+    height, width = size
+    columns = np.zeros((part.shape[1], part.shape[0] + 2), dtype=bool)  # with a row of background at both ends
+    columns[:, 1:-1] = part.T
+    column, row = np.divmod(np.flatnonzero(columns[:, 1:] != columns[:, :-1]), columns.shape[1] - 1)
+    edges = (left + column) * height + top + row  # where runs begin and end, in turns
+    touching = np.flatnonzero(edges[1:-1:2] == edges[2::2])  # from the bottom of a column to the top of the next one
+    edges = np.delete(edges, np.concatenate([2 * touching + 1, 2 * touching + 2]))
+    runs = np.diff(edges, prepend=0, append=height * width)
+    counts = runs[: len(runs) - (runs[-1] == 0)].tolist()
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"].decode("ascii")
+
+
 def decode_rle(counts: str, height: int, width: int) -> np.ndarray:
     """Binary mask [H, W] uint8 of compressed RLE counts.
 
     Raises:
         DataError: where the counts are damaged or do not add up to ``height * width`` pixels.
     """
-    check_rle_size(counts, height, width)
-    return coco_mask.decode(*coco_rles([counts], height, width))
+    runs = check_rle_size(counts, height, width)
+    is_foreground = (np.arange(len(runs)) & 1).astype(np.uint8)
+    return np.repeat(is_foreground, runs).reshape((height, width), order="F")
+
+
+def paint_rles(masks: Mapping[int, str], height: int, width: int) -> np.ndarray:
+    """One map of several masks: [H, W] uint8, each mask's number where it is, 0 elsewhere; the last of them is on top.
+
+    Args:
+        masks: compressed RLE counts by number.
+
+    Raises:
+        DataError: see :func:`decode_rle`.
+    """
+    painted = np.zeros(height * width, dtype=np.uint8)
+    for number, counts in masks.items():
+        edges = np.cumsum(check_rle_size(counts, height, width)).tolist()
+        for start, end in zip(edges[::2], edges[1::2], strict=False):
+            painted[start:end] = number
+    return painted.reshape((height, width), order="F")
 
 
 def coco_rles(counts: Sequence[str], height: int, width: int) -> list[dict[str, Any]]:
@@ -121,16 +159,24 @@ def _join_groups(groups: np.ndarray, starts: np.ndarray, lengths: np.ndarray) ->
     return numbers
 
 
-def check_rle_size(counts: str, height: int, width: int) -> None:
-    """Refuse counts that do not cover exactly ``height * width`` pixels (pycocotools would read past its memory)."""
-    if isinstance(counts, str) and are_whole([counts], [height * width]):
-        return
-    total = sum(rle_run_lengths(counts))
+def check_rle_size(counts: str, height: int, width: int) -> np.ndarray:
+    """The run lengths of counts that cover exactly ``height * width`` pixels; pycocotools would read past its memory.
+
+    Raises:
+        DataError: where they cover more or fewer, or are damaged.
+    """
+    if isinstance(counts, str) and is_decodable(counts):
+        runs, _, longest = _decode([counts])
+        if longest <= _MAX_GROUPS and (runs >= 0).all() and runs.sum() == height * width:
+            return runs
+    runs = np.asarray(rle_run_lengths(counts))
+    total = int(runs.sum())
     if total != height * width:
         raise DataError(
             f"RLE counts {shown_counts(counts)} cover {total} pixels, expected {height} x {width} = "
             f"{height * width} (height x width of the annotation); was the mask made for another image size?"
         )
+    return runs
 
 
 def shown_counts(counts: Any) -> str:

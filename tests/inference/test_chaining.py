@@ -11,6 +11,7 @@ import torch
 from stemseg.inference.chaining import Chainer, ClipLabels, _joint_histogram, label_ious, match_instances
 from stemseg.inference.clustering import SequentialClustering
 from tests import reference
+from tests.helpers.label_maps import clip_labels, track_maps
 from tests.helpers.paths import GOLDEN_DIR
 
 CASES = json.loads((GOLDEN_DIR / "online_chainer_meta.json").read_text())
@@ -33,7 +34,7 @@ def _cluster_clip(arrays: np.lib.npyio.NpzFile, case: str, clip: int) -> ClipLab
     clusters = clustering(embeddings, torch.cat([bandwidths, free]), maps["seediness"][0, foreground])
     labels = torch.zeros(foreground.shape, dtype=torch.int32)
     labels[foreground] = torch.where(clusters.labels >= 0, clusters.labels + 1, -1).int()
-    return ClipLabels(frames, labels, clusters.num_instances)
+    return clip_labels(frames, labels, clusters.num_instances)
 
 
 @pytest.mark.parametrize("case", sorted(CASES))
@@ -42,8 +43,7 @@ def test_chaining_equals_the_published_one(case: str) -> None:
     chainer, label_maps, track_ids = Chainer(compat=True), [], []
     for i in range(CASES[case]["n_clips"]):
         chained = chainer.add(_cluster_clip(arrays, case, i))
-        table = torch.tensor([-1, 0, *chained.track_ids])
-        label_maps.append(table[chained.labels.long() + 1])
+        label_maps.append(track_maps(chained))
         track_ids.append(chained.track_ids)
     assert track_ids == CASES[case]["clip_instance_labels_after_association"]
     expected = arrays[f"{case}|track_label_map(0=bg,-1=outlier)"]
@@ -52,7 +52,7 @@ def test_chaining_equals_the_published_one(case: str) -> None:
 
 def _clip(frames: range, *rows: list[int]) -> ClipLabels:
     labels = torch.tensor(rows, dtype=torch.int32)[:, None]
-    return ClipLabels(frames, labels, int(labels.max()))
+    return clip_labels(frames, labels, int(labels.max()))
 
 
 def _matches(*arguments: object, **options: object) -> dict[int, int]:
@@ -68,7 +68,7 @@ def test_a_frame_keeps_the_labels_of_its_first_clip() -> None:
     chainer.add(_clip(range(0, 3), [1, 0], [1, 0], [1, 0]))
     chained = chainer.add(_clip(range(1, 4), [2, 1], [2, 1], [2, 1]))
     assert list(chained.frames) == [3]
-    assert chained.labels.tolist() == [[[2, 1]]]
+    assert chained.points[0].labels.tolist() == [2, 1]
     assert chained.track_ids == [2, 1]  # the clip's second instance is the first clip's only one
 
 
@@ -94,7 +94,7 @@ def test_only_the_clip_before_is_looked_at() -> None:
 
 def test_clips_without_instances_pass_through() -> None:
     chainer = Chainer()
-    nothing = ClipLabels(range(0, 2), torch.zeros(2, 1, 2, dtype=torch.int32), 0)
+    nothing = clip_labels(range(0, 2), torch.zeros(2, 1, 2, dtype=torch.int32), 0)
     assert chainer.add(nothing).track_ids == []
     assert _ids(chainer, _clip(range(1, 3), [1, 0], [1, 0])) == [1]
 
@@ -102,8 +102,8 @@ def test_clips_without_instances_pass_through() -> None:
 @pytest.mark.parametrize("case", sorted(MATCHES))
 def test_association_equals_the_published_one(case: str) -> None:
     arrays = np.load(GOLDEN_DIR / "association.npz")
-    previous, current = torch.from_numpy(arrays[f"l1_{case}"]), torch.from_numpy(arrays[f"l2_{case}"])
-    current = torch.where(current > 100, current - 100, current)  # there, new labels start at 101
+    previous, current = arrays[f"l1_{case}"], arrays[f"l2_{case}"]
+    current = np.where(current > 100, current - 100, current)  # there, new labels start at 101
     matches = _matches(previous, current, 6, 6, compat=True)
     expected = MATCHES[case]
     assert sorted((i, j + 100) for j, i in matches.items()) == sorted(
@@ -117,28 +117,29 @@ def test_association_equals_the_published_one(case: str) -> None:
 def test_ious_and_matches_equal_those_found_pair_by_pair() -> None:
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        previous, current = (torch.from_numpy(rng.integers(-1, n, (3, 8, 9))) for n in (5, 4))
+        previous, current = (rng.integers(-1, n, (3, 8, 9)) for n in (5, 4))
         ious = label_ious(_joint_histogram(previous, current, 5, 3))  # the fifth has no pixel
-        np.testing.assert_allclose(ious, reference.label_ious(previous, current, 5, 3), atol=1e-6)
-        assert _matches(previous, current, 5, 3) == reference.match(previous, current)
+        maps = torch.from_numpy(previous), torch.from_numpy(current)
+        np.testing.assert_allclose(ious, reference.label_ious(*maps, 5, 3), atol=1e-6)
+        assert _matches(previous, current, 5, 3) == reference.match(*maps)
 
 
 def test_instances_without_a_common_pixel_match_in_compat_mode_only() -> None:
-    previous, current = torch.tensor([1, 1, 0, 0]), torch.tensor([0, 0, 1, 1])
+    previous, current = np.array([1, 1, 0, 0]), np.array([0, 0, 1, 1])
     assert _matches(previous, current, 1, 1) == {}
     assert _matches(previous, current, 1, 1, compat=True) == {1: 1}
 
 
 def test_a_minimum_overlap_can_be_demanded() -> None:
-    previous, current = torch.tensor([1, 1, 1, 1]), torch.tensor([1, 0, 0, 0])  # IoU 1 / 4
+    previous, current = np.array([1, 1, 1, 1]), np.array([1, 0, 0, 0])  # IoU 1 / 4
     assert _matches(previous, current, 1, 1, min_iou=0.2) == {1: 1}
     assert _matches(previous, current, 1, 1, min_iou=0.3) == {}
 
 
 def test_nothing_to_match() -> None:
-    empty = torch.zeros(4, dtype=torch.int32)
+    empty = np.zeros(4, dtype=np.int32)
     assert _matches(empty, empty, 0, 0) == {}
-    assert _matches(torch.tensor([1, 1, -1, 0]), torch.tensor([-1, -1, -1, 0]), 1, 0) == {}
+    assert _matches(np.array([1, 1, -1, 0]), np.array([-1, -1, -1, 0]), 1, 0) == {}
 
 
 def test_links_know_how_well_they_overlap() -> None:
@@ -146,4 +147,4 @@ def test_links_know_how_well_they_overlap() -> None:
     first = chainer.add(_clip(range(0, 2), [1, 1, 1, 0], [1, 1, 1, 0]))
     second = chainer.add(_clip(range(1, 3), [1, 1, 2, 0], [1, 1, 2, 0]))
     assert (first.link_ious, second.link_ious) == ([None], [2 / 3, None])
-    assert match_instances(torch.tensor([1, 1, 1, 1]), torch.tensor([1, 0, 0, 0]), 1, 1) == {1: (1, 0.25)}
+    assert match_instances(np.array([1, 1, 1, 1]), np.array([1, 0, 0, 0]), 1, 1) == {1: (1, 0.25)}

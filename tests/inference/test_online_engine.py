@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stemseg.config import Config, load_config
-from stemseg.inference.chaining import Chainer, ClipLabels, ClipSchedule
+from stemseg.inference.chaining import Chainer, ClipSchedule
 from stemseg.inference.clustering import SequentialClustering
 from stemseg.inference.online_engine import InferenceEngine, build_engine
 from stemseg.inference.tracks import TrackStore
 from tests.helpers.fake_network import FakeNetwork, moving_squares
+from tests.helpers.label_maps import clip_labels, track_maps
 
 CPU = torch.device("cpu")
 SEMANTIC = ["MODEL.USE_SEMSEG_HEAD=true", "INPUT.NUM_CLASSES=4", "CLUSTERING.MIN_SEEDINESS_PROB=0.5"]
@@ -61,8 +62,7 @@ def _whole_video(frames: Tensor, cfg: Config, overlap: int) -> tuple[np.ndarray,
         clusters = clustering(points[0], points[1], points[2][0])
         labels = torch.zeros(fg.shape, dtype=torch.int32)
         labels[fg] = torch.where(clusters.labels >= 0, clusters.labels + 1, -1).int()
-        chained = chainer.add(ClipLabels(clip, labels, clusters.num_instances))
-        all_labels.append(torch.tensor([-1, 0, *chained.track_ids])[chained.labels.long() + 1])
+        all_labels.append(track_maps(chainer.add(clip_labels(clip, labels, clusters.num_instances))))
     labels = torch.cat(all_labels)
     votes = {i: (means * (labels == i)[:, None]).sum(dim=(0, 2, 3))[:-1] for i in labels[labels > 0].unique().tolist()}
     return labels.numpy(), votes

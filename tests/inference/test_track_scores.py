@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stemseg.config import load_config
-from stemseg.inference.chaining import ChainedClip, ClipSchedule
+from stemseg.inference.chaining import ClipSchedule
 from stemseg.inference.clustering import ClipPoints, Clusters, posteriors
 from stemseg.inference.online_engine import build_engine
 from stemseg.inference.track_scores import (
@@ -26,6 +26,7 @@ from stemseg.inference.tracks import TrackStore
 from stemseg.structures.network_output import NetworkOutput
 from stemseg.structures.tracks import TrackStatistics
 from tests.helpers.fake_network import FakeNetwork, moving_squares
+from tests.helpers.label_maps import chained_clip
 
 SEMANTIC = ["MODEL.USE_SEMSEG_HEAD=true", "INPUT.NUM_CLASSES=4", "CLUSTERING.MIN_SEEDINESS_PROB=0.5"]
 CLASS_AGNOSTIC = ["CLUSTERING.MIN_SEEDINESS_PROB=0.5", "INFERENCE.SEEDINESS_THRESHOLD=0.65"]
@@ -160,9 +161,9 @@ def test_ratings_add_up_over_clips() -> None:
     store, points = TrackStore(label_stride=4), ClipPoints(torch.zeros(1, 4), torch.ones(1, 4), torch.full((4,), 0.5))
     clusters = Clusters(torch.zeros(4, dtype=torch.int64), torch.zeros(1, 1), torch.ones(1, 1))
     labels = torch.ones(1, 2, 2, dtype=torch.int32)
-    store.add(ChainedClip([0], labels, [7], [None]), None, rate_instances(points, clusters, torch.ones(4), 4))
+    store.add(chained_clip([0], labels, [7], [None]), None, rate_instances(points, clusters, torch.ones(4), 4))
     brighter = points._replace(seediness=torch.full((4,), 0.9))
-    store.add(ChainedClip([1], labels, [7], [0.25]), None, rate_instances(brighter, clusters, torch.ones(4), 4))
+    store.add(chained_clip([1], labels, [7], [0.25]), None, rate_instances(brighter, clusters, torch.ones(4), 4))
     (track,) = store.measure([7]).values()
     assert (track.seediness, track.posterior, track.foreground) == pytest.approx((0.7, 1.0, 1.0))
     assert (track.seed_mean, track.seed_min) == pytest.approx((0.7, 0.5))
@@ -174,7 +175,7 @@ def test_ratings_add_up_over_clips() -> None:
 def test_frames_without_it_count_against_a_track() -> None:
     store = TrackStore(label_stride=4)
     labels = torch.tensor([[[1, 0]], [[0, 0]], [[1, 0]], [[0, 0]]], dtype=torch.int32)
-    store.add(ChainedClip(range(4), labels, [1]))
+    store.add(chained_clip(range(4), labels, [1]))
     (track,) = store.measure([1]).values()
     assert (track.life, track.seen) == (3 / 4, 2 / 3)
 

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from stemseg.inference.chaining import ChainedClip
 from stemseg.inference.tracks import MaskResizer, TrackStore, collect_tracks
 from stemseg.structures.rle import decode_rle
+from tests.helpers.label_maps import chained_clip
 
 
 def _store() -> TrackStore:
     store = TrackStore(label_stride=4)
     first = torch.tensor([[[1, 1, 0]], [[0, -1, 2]]], dtype=torch.int32)
-    store.add(ChainedClip(range(0, 2), first, [1, 2]), torch.tensor([[9.0, 1, 2], [0, 5, 1]]))
+    store.add(chained_clip(range(0, 2), first, [1, 2]), torch.tensor([[9.0, 1, 2], [0, 5, 1]]))
     second = torch.tensor([[[0, 2, 2]]], dtype=torch.int32)  # the second instance continues track 1
-    store.add(ChainedClip(range(2, 3), second, [40000, 1]), torch.tensor([[0.0, 0, 0], [0, 4, 0]]))
+    store.add(chained_clip(range(2, 3), second, [40000, 1]), torch.tensor([[0.0, 0, 0], [0, 4, 0]]))
     return store
 
 
@@ -29,7 +29,7 @@ def test_label_maps_come_back_in_track_ids() -> None:
 
 def test_ids_beyond_sixteen_bits_survive() -> None:
     store = TrackStore(label_stride=4)
-    store.add(ChainedClip([0], torch.tensor([[[1, 0, -1]]], dtype=torch.int32), [70000]))
+    store.add(chained_clip([0], torch.tensor([[[1, 0, -1]]], dtype=torch.int32), [70000]))
     assert store.labels(0).tolist() == [[70000, 0, -1]]
 
 
@@ -48,7 +48,7 @@ def test_scores_are_relative_to_the_largest_of_the_kept_tracks() -> None:
     labels = torch.tensor([[[1, 3, 2, 2]], [[1, 0, 2, 2]], [[1, 1, 0, 0]]], dtype=torch.int32)
     labels[0, 0, 1] = 3
     store = TrackStore(label_stride=4)
-    store.add(ChainedClip(range(3), torch.cat([labels, torch.zeros(3, 3, 4, dtype=torch.int32)], dim=1), [1, 2, 3]))
+    store.add(chained_clip(range(3), torch.cat([labels, torch.zeros(3, 3, 4, dtype=torch.int32)], dim=1), [1, 2, 3]))
     store.records[3].num_pixels = 50
     sizes = {"video_size": (16, 16), "network_size": (16, 16)}
     names = [str(t) for t in range(3)]
@@ -65,7 +65,7 @@ def test_memory_is_the_compressed_maps() -> None:
     store = TrackStore(label_stride=4)
     labels = torch.zeros(50, 120, 160, dtype=torch.int32)
     labels[:, 20:60, 30:90] = 1
-    store.add(ChainedClip(range(50), labels, [3]))
+    store.add(chained_clip(range(50), labels, [3]))
     assert store.num_bytes < 50 * 120 * 160 / 10  # a tenth of a byte per pixel
 
 
@@ -84,14 +84,14 @@ def test_masks_equal_those_of_whole_image_interpolation(
         full = F.interpolate(full, scale_factor=stride, mode="bilinear", align_corners=False)
         full = full[..., : network_size[0], : network_size[1]]
         full = F.interpolate(full, size=video_size, mode="bilinear", align_corners=False)
-        differing = resizer.resize(labels, label) != (full[0, 0] > 0.5).numpy()
+        differing = resizer.resize(labels)[label] != (full[0, 0] > 0.5).numpy()
         assert differing.mean() < 1e-3  # exact ties at one half may round either way
 
 
 def test_masks_of_a_partition_never_overlap() -> None:
     labels = np.random.default_rng(1).integers(1, 5, (24, 32))
     resizer = MaskResizer(label_size=(24, 32), label_stride=4, network_size=(96, 128), video_size=(96, 128))
-    assert sum(resizer.resize(labels, label) for label in range(1, 5)).max() == 1
+    assert sum(resizer.resize(labels).values()).max() == 1
 
 
 def test_only_visible_labels_are_encoded() -> None:

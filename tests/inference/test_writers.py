@@ -11,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stemseg.inference.chaining import ChainedClip
-from stemseg.inference.semantics import class_votes
+from stemseg.inference.semantics import class_votes, foreground_places
 from stemseg.inference.tracks import TrackStore, collect_tracks
 from stemseg.inference.writers.davis import DavisWriter
 from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
@@ -21,6 +20,7 @@ from stemseg.structures.rle import encode_rle
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import ConfigError
 from tests.helpers.golden_weights import det, load_golden
+from tests.helpers.label_maps import chained_clip
 from tests.helpers.paths import GOLDEN_DIR
 
 META = json.loads((GOLDEN_DIR / "output_generators_meta.json").read_text())
@@ -37,7 +37,9 @@ def _golden_video(max_tracks: int = 20, *, logits: torch.Tensor | None = None) -
     labels = torch.from_numpy(np.where(label_map > 0, np.searchsorted(ids, label_map) + 1, label_map).astype(np.int32))
     store = TrackStore(label_stride=4)
     logits = det("outgen.logits", (6, 41, 16, 32)) if logits is None else logits
-    store.add(ChainedClip(range(6), labels, ids), class_votes(labels, 4, logits))
+    places = foreground_places(labels > 0)
+    instances = [frame.flatten()[p] for frame, p in zip(labels, places, strict=True)]
+    store.add(chained_clip(range(6), labels, ids), class_votes(places, instances, 4, logits))
     return collect_tracks(
         store,
         sequence_id="0001",

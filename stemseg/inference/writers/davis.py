@@ -9,13 +9,14 @@ import numpy as np
 from PIL import Image
 
 from stemseg.inference.result_folder import ResultWriter
-from stemseg.structures.rle import decode_rle
+from stemseg.structures.rle import paint_rles
 from stemseg.structures.tracks import VideoTracks, unique_frame_names
 from stemseg.utils.drawing import instance_palette
 from stemseg.utils.errors import ConfigError
 from stemseg.utils.files import file_name, write_file
 
 MAX_TRACKS = 255  # a palette image has no more values
+_COMPRESSION = 3  # of 9: three times as fast as the usual 6, for files of 13 KB instead of 7 at 720p
 
 
 class DavisWriter(ResultWriter):
@@ -44,14 +45,14 @@ class DavisWriter(ResultWriter):
         for frame, name in enumerate(unique_frame_names(tracks.frame_names)):
             image = Image.fromarray(paint_id_map(tracks, frame))
             image.putpalette(self._palette)
-            write_file(folder / f"{name}.png", functools.partial(image.save, format="PNG"), durable=False)
+            write_file(
+                folder / f"{name}.png",
+                functools.partial(image.save, format="PNG", compress_level=_COMPRESSION),
+                durable=False,
+            )
 
 
 def paint_id_map(tracks: VideoTracks, frame: int) -> np.ndarray:
     """Id map of a frame, [H, W] uint8: number of the track, 0 for none."""
-    id_map = np.zeros((tracks.height, tracks.width), dtype=np.uint8, order="F")  # as decoded masks lie in memory
-    for track in tracks.tracks:
-        counts = track.segmentations[frame]
-        if counts is not None:
-            np.copyto(id_map, track.track_id, where=decode_rle(counts, tracks.height, tracks.width).view(bool))
-    return id_map
+    masks = ((track.track_id, track.segmentations[frame]) for track in tracks.tracks)
+    return paint_rles({number: counts for number, counts in masks if counts is not None}, tracks.height, tracks.width)
