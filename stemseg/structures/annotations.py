@@ -214,8 +214,7 @@ def _check_ids(sequences: Sequence[VideoSequence], path: Path) -> None:
 
 
 def _parse_sequence(entry: Entry, where: str, check_masks: bool) -> VideoSequence:
-    base = {"id": entry.identity(), **dict(zip(("height", "width"), entry.size(), strict=True))}
-    sequence = VideoSequence(**base, image_paths=entry.paths("image_paths"))
+    sequence = VideoSequence(entry.identity(), *entry.size(), image_paths=entry.paths("image_paths"))
     if "segmentations" not in entry:
         return sequence
     categories = _instances(entry.mapping("categories"), entry.place("categories"))

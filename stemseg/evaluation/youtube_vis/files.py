@@ -71,7 +71,7 @@ def load_results(path: str | Path, ground_truth: GroundTruth) -> list[VideoTrack
     content = parse_json(_read_zip(path), path) if path.suffix == ".zip" else read_json(path, next_step=_RESULTS)
     videos = {video.id: video for video in ground_truth.videos}
     tracks: dict[str, list[Track]] = defaultdict(list)
-    for index, value in enumerate(items(content, path)):
+    for index, value in enumerate(items(content, str(path))):
         entry = Entry(value, f"{path}, entry {index}")
         video = _video_of(entry, videos, ground_truth)
         tracks[video.id].append(_parse_track(entry, video, len(tracks[video.id]) + 1))
