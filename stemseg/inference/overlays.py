@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stemseg.inference.frame_sources import FrameSource
+from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.structures.rle import decode_rle
 from stemseg.structures.tracks import MIN_SCORE, Track, VideoTracks
 from stemseg.utils.captions import CaptionPlacer
@@ -24,10 +24,12 @@ from stemseg.utils.drawing import (
     write_image,
 )
 from stemseg.utils.files import file_name, write_text
+from stemseg.utils.parallel import map_in_threads
 
 DEFAULT_FRAME_RATE = 10.0
 _MIN_SIDE = 360  # pixels: smaller frames are enlarged, so that captions can be read
 _VIDEO_SIDE = 1280  # pixels: larger pictures are shrunk in the video
+_PAINTED_AHEAD = 4  # frames
 _SHEET_FRAMES, _SHEET_COLUMNS, _SHEET_WIDTH = 12, 3, 480
 
 
@@ -102,18 +104,29 @@ class OverlayWriter:
         return self._folder / f"{file_name(sequence_id)}.webm"
 
     def write(self, source: FrameSource, tracks: VideoTracks, *, num_workers: int = 0) -> None:
-        """Read the video once more and write its pictures, one frame at a time."""
+        """Read the video once more and write its pictures, one frame at a time.
+
+        With workers one more thread paints, while this one packs the video, which takes longest.
+        """
         drawn = [track for track in tracks.tracks if track.score >= self._min_score]
+        labels = [(track.track_id, track.category_id, track.score) for track in drawn]
         painter, sheet = FramePainter(self._names), _ContactSheet(tracks.num_frames)
         final = self.video_file(tracks.sequence_id)
+
+        def paint(job: tuple[int, tuple[Frame, None]]) -> tuple[np.ndarray, np.ndarray]:
+            index, (frame, _) = job
+            masks = decode_masks(drawn, index, frame.image.shape[:2])
+            picture = painter.paint(frame.image, labels, masks)
+            write_image(final.with_suffix("") / f"{index:05d}.jpg", picture)
+            return frame.image, picture
+
         with VideoWriter(final, fps=source.frames_per_second or DEFAULT_FRAME_RATE) as video:
             frames = source.load(lambda frame: None, num_workers=num_workers)
-            for index, (frame, _) in enumerate(frames):
-                masks = decode_masks(drawn, index, frame.image.shape[:2])
-                picture = painter.paint(frame.image, [(t.track_id, t.category_id, t.score) for t in drawn], masks)
-                write_image(final.with_suffix("") / f"{index:05d}.jpg", picture)
+            # the painter remembers where captions were, so there is one
+            painted = map_in_threads(paint, enumerate(frames), workers=min(1, num_workers), max_ahead=_PAINTED_AHEAD)
+            for index, (image, picture) in enumerate(painted):
                 sheet.add(index, picture)
-                video.write(shrink(self._beside(frame.image, picture), _VIDEO_SIDE))
+                video.write(shrink(self._beside(image, picture), _VIDEO_SIDE))
             write_image(final.with_suffix(".jpg"), sheet.picture())
         write_text(self._record(tracks.sequence_id), self._choices())
 
