@@ -186,10 +186,13 @@ def sample(maps: Tensor, places: Tensor, scale: int) -> Tensor:
         [C, P].
     """
     values, size = maps.flatten(1), (maps.shape[-2], maps.shape[-1])
-    total: Tensor | int = 0
-    for pixels, weight in corners(places, size, scale):
-        term = values.index_select(1, pixels)  # [C, P]
-        total += term if weight is None else term.mul_(weight)
+    terms = (
+        values.index_select(1, pixels) if weight is None else values.index_select(1, pixels).mul_(weight)
+        for pixels, weight in corners(places, size, scale)
+    )  # [C, P] each
+    total = next(terms)
+    for term in terms:
+        total += term
     return total
 
 

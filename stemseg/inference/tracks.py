@@ -133,7 +133,7 @@ def _compress(places: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> 
     dtype = next(np.dtype(t) for t in (np.int8, np.int16, np.int32) if highest <= np.iinfo(t).max)
     label_map = np.zeros(size, dtype)
     label_map.ravel()[places] = labels
-    return _CompressedLabels(zlib.compress(label_map, 1), dtype)
+    return _CompressedLabels(zlib.compress(label_map.data, 1), dtype)
 
 
 def collect_tracks(
