@@ -196,7 +196,7 @@ class Result:
             "more or fewer": more_or_fewer(cfg),
         }
         summary = RunSummary(folder, names, min_score=min_score, overlays=overlays, details=details)
-        ResultFolder(folder).save(self._video)
+        ResultFolder(folder).save(self._video, fingerprint=self._source.fingerprint())
         for writer in writers:
             writer.write_sequence(self._video)
             writer.assemble([self._video])

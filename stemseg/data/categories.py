@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -158,6 +158,50 @@ class CategorySpace:
             return normal
         synonyms = {_normal(other): _normal(ours) for other, ours in self.synonyms.items()}
         return synonyms.get(normal, normal)
+
+
+class ResultClass(NamedTuple):
+    """A class of a model: its name, and the id that a dataset has for it, or None."""
+
+    name: str
+    result_id: int | None
+
+
+def match_classes(
+    names: Mapping[int, str], labels: Mapping[int, str], synonyms: Mapping[str, str], where: str
+) -> dict[int, ResultClass]:
+    """A model's classes by the ids that a dataset has for the same names.
+
+    Args:
+        names: of the model's classes, by id.
+        labels: of the dataset, by id; where it has a single class "object", that is each of the model's.
+        synonyms: other spellings.
+        where: the dataset's file, for messages.
+
+    Raises:
+        ConfigError: where no class has the name of one of the dataset's; shows both.
+    """
+    if [_normal(label) for label in labels.values()] == ["object"]:
+        return {i: ResultClass(name, next(iter(labels))) for i, name in names.items()}
+    spellings = {_normal(a): _normal(b) for pair in synonyms.items() for a, b in (pair, pair[::-1])}
+    ids = {_normal(label): i for i, label in labels.items()}
+    found = {
+        i: ResultClass(name, ids.get(_normal(name), ids.get(spellings.get(_normal(name), ""))))
+        for i, name in names.items()
+    }
+    if all(c.result_id is None for c in found.values()):
+        raise ConfigError(
+            f"{where} and the model have no class in common, by name. The file has {_listing(labels)}; the model has "
+            f"{_listing(names)}. Take a model of this dataset; or where they mean the same, rename the file's "
+            "category_labels"
+        )
+    return found
+
+
+def all_synonyms() -> dict[str, str]:
+    """Other spellings of category names, of all maps."""
+    maps = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(_MAPS_DIR.glob("*.yaml"))]
+    return {other: ours for content in maps for other, ours in (content["synonyms"] or {}).items()}
 
 
 def load_category_space(mode: str) -> CategorySpace:

@@ -17,13 +17,17 @@ from stemseg.utils.errors import DataError
 _SMALL = 0.1  # below this share of the image, resizing only a mask's extent is cheaper (measured: 3 to 8 times)
 
 
-def read_image(path: str | Path, where: str = "", *, expected_size: tuple[int, int] | None = None) -> np.ndarray:
+def read_image(
+    path: str | Path, where: str = "", *, expected_size: tuple[int, int] | None = None, turned: bool = False
+) -> np.ndarray:
     """Read an image file.
 
     Args:
         path: of a file in any format that OpenCV reads; gray images come back with three equal channels.
         where: who asks ("sequence 'bear', frame 3"), for the error message.
         expected_size: (height, width) that the annotations give; another size is an error.
+        turned: turn the image as its orientation tag says, as one would look at it. Annotations are made on the stored
+            pixels.
 
     Returns:
         [H, W, 3] uint8, B G R.
@@ -39,7 +43,7 @@ def read_image(path: str | Path, where: str = "", *, expected_size: tuple[int, i
             f"{prefix}cannot read the image {path} ({error.strerror or error}); check that the dataset is complete and "
             "that its folder is the one the annotations were made for"
         ) from error
-    image = _decode(content)
+    image = _decode(content, turned)
     if image is None:
         raise DataError(
             f"{prefix}{path} ({len(content)} bytes) is not an image that can be decoded; it is damaged or cut off: "
@@ -53,14 +57,13 @@ def read_image(path: str | Path, where: str = "", *, expected_size: tuple[int, i
     return image
 
 
-def _decode(content: bytes) -> np.ndarray | None:
+def _decode(content: bytes, turned: bool) -> np.ndarray | None:
     """The decoded image; None where the bytes are no image, or a JPEG that ends early (OpenCV 4 fills it with gray)."""
     is_jpeg, end_marker = content[:2] == b"\xff\xd8", content.rfind(b"\xff\xd9")
     if is_jpeg and end_marker < len(content) // 2:  # some cameras write a few bytes behind the end
         return None
     try:
-        # orientation tags are ignored: annotations are made on the stored pixels
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        flags = cv2.IMREAD_COLOR if turned else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         return cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
     except cv2.error:
         return None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +30,9 @@ class Frame(NamedTuple):
 
 
 _logger = logging.getLogger("stemseg.inference")
+_COUNTED = (".avi", ".mp4", ".m4v", ".mov")  # of these the header counts the frames; of others their time
+_BROKEN = "frames that could not be decoded"
+_MAX_BROKEN = 250  # in a row, before a file is taken to end there
 
 FrameReader = Callable[[], Frame]
 Prepared = TypeVar("Prepared")
@@ -38,11 +44,19 @@ class FrameSource(ABC):
     Attributes:
         sequence_id: the sequence's id as in the annotation file, or the stem of a user's own video.
         description: what error messages call the video.
+        left_out: how much of the input is no part of the video, by reason, as far as it was read.
+        lost: how much of the video could not be read, by reason; its results can't be trusted then.
     """
 
     def __init__(self, sequence_id: str | int, description: str) -> None:
         self.sequence_id = sequence_id
         self.description = description
+        self.left_out: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+
+    def fingerprint(self) -> str:
+        """A text that changes with the video's files (names, sizes, times); empty where nothing tells of a change."""
+        return ""
 
     @property
     def frames_per_second(self) -> float | None:
@@ -98,19 +112,30 @@ class ImageSequence(FrameSource):
         sequence_id: see :class:`FrameSource`.
         paths: one image per frame, in order.
         expected_size: (height, width) that an annotation file promises, or None.
+        turned: turn the images as their orientation tags say.
 
     Raises:
         DataError: where ``paths`` is empty.
     """
 
     def __init__(
-        self, sequence_id: str | int, paths: Sequence[Path], *, expected_size: tuple[int, int] | None = None
+        self,
+        sequence_id: str | int,
+        paths: Sequence[Path],
+        *,
+        expected_size: tuple[int, int] | None = None,
+        turned: bool = False,
     ) -> None:
         super().__init__(sequence_id, f"sequence '{sequence_id}'")
         if not paths:
             raise DataError(f"{self.description} has no frames")
         self._paths = list(paths)
         self._expected_size = expected_size
+        self._turned = turned
+
+    def fingerprint(self) -> str:
+        """See :class:`FrameSource`."""
+        return f"{files_fingerprint(self._paths)} {self._expected_size}"
 
     @property
     def expected_length(self) -> int:
@@ -129,7 +154,8 @@ class ImageSequence(FrameSource):
     def _read(self, index: int) -> Frame:
         path = self._paths[index]
         where = f"{self.description}, frame {index}"
-        return Frame(path.stem, read_image(path, where, expected_size=self._expected_size))
+        image = read_image(path, where, expected_size=self._expected_size, turned=self._turned)
+        return Frame(path.stem, image)
 
 
 class VideoFile(FrameSource):
@@ -158,27 +184,47 @@ class VideoFile(FrameSource):
         """The frame rate that the file's header gives, or None."""
         return self._frames_per_second if 0 < self._frames_per_second < 1000 else None
 
+    def fingerprint(self) -> str:
+        """See :class:`FrameSource`."""
+        return files_fingerprint([self._path])
+
     def readers(self) -> Iterator[FrameReader]:
-        """See :meth:`FrameSource.readers`. Frames are decoded one after another, as the iterator advances."""
-        capture = self._open()
+        """See :meth:`FrameSource.readers`. Frames are decoded one after another, as the iterator advances.
+
+        Behind frames that can't be decoded the others keep their numbers.
+        """
+        capture, expected = self._open(), self._expected_length or 0
+        number, num_read, num_broken = 0, 0, 0  # in a row
         try:
-            index = 0
             while True:
                 found, image = capture.read()
-                if not found:
-                    self._warn_if_short(index)
+                if found:
+                    number = max(number, self._number(capture))
+                    yield partial(Frame, f"{number:05d}", image)
+                    num_read, num_broken = num_read + 1, 0
+                elif number >= expected or num_broken == _MAX_BROKEN:
+                    self._note_lost(num_read)
                     return
-                yield partial(Frame, f"{index:05d}", image)
-                index += 1
+                else:
+                    num_broken += 1
+                number += 1
         finally:
             capture.release()
 
-    def _warn_if_short(self, num_frames: int) -> None:
-        expected = self._expected_length or 0
-        if num_frames < expected:
+    def _number(self, capture: cv2.VideoCapture) -> int:
+        """The number that the time of the frame just read means, where all frames of a file last equally long."""
+        if self._path.suffix.lower() != ".avi":
+            return 0
+        return round(capture.get(cv2.CAP_PROP_POS_MSEC) * self._frames_per_second / 1000)
+
+    def _note_lost(self, num_read: int) -> None:
+        """Compare the frames that came with those that the header promises, which is exact in some formats only."""
+        missing = (self._expected_length or 0) - num_read
+        if missing > (0 if self._path.suffix.lower() in _COUNTED else 1 + num_read // 50):
+            self.lost[_BROKEN] = missing
             _logger.warning(
-                "%s: %d frames could be decoded, but its header says %d; if it is damaged, convert or copy it again",
-                self.description, num_frames, expected,
+                "%s: %d frames could be decoded, but its header says %d; convert or copy it again",
+                self.description, num_read, self._expected_length,
             )  # fmt: skip
 
     def _open(self) -> cv2.VideoCapture:
@@ -207,10 +253,26 @@ def open_path(path: str | Path) -> FrameSource:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        return ImageSequence(path.resolve().name, list_images(path))
+        left_out: Counter[str] = Counter()
+        source = ImageSequence(path.resolve().name, list_images(path, left_out), turned=True)
+        source.left_out = left_out
+        return source
     if not path.exists():
         raise DataError(f"the input {path} does not exist; give a video file or a folder of images")
     return VideoFile(path)
+
+
+def files_fingerprint(paths: Sequence[Path]) -> str:
+    """A digest of names, sizes and times of change of files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = path.stat()
+            text = f"{path.name} {status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            text = f"{path.name} is missing"
+        digest.update(os.fsencode(f"{text}\n"))
+    return digest.hexdigest()
 
 
 def _size(shape: Sequence[int]) -> str:

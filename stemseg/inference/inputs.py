@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stemseg.config import Config
-from stemseg.data.categories import load_category_space
-from stemseg.data.sources import open_videos
+from stemseg.data.categories import ResultClass, all_synonyms, load_category_space, match_classes
+from stemseg.data.sources import open_training_set, open_videos
 from stemseg.datasets import CUSTOM, find_dataset
 from stemseg.inference.frame_sources import FrameSource, open_sequence
 from stemseg.inference.own_videos import open_own_videos
@@ -22,6 +23,7 @@ from stemseg.structures.frame_range import FrameRange
 from stemseg.utils.errors import ConfigError, StemsegError
 from stemseg.utils.text import shorten_list
 
+_logger = logging.getLogger("stemseg.inference")
 _SHOWN_NAMES = 20
 OWN_VIDEO_FORMATS = ("davis", "youtube_vis")
 
@@ -35,19 +37,27 @@ class InputVideos:
         category_names: name of each category id that results may have; empty for a class-agnostic model.
         origin: where they come from, as it stands in the run's settings.
         is_annotated: whether ``origin`` is an annotation file that has ground truth for all of them.
+        classes: id in the results of each class of the model; None: the same.
     """
 
     sources: Sequence[FrameSource]
     category_names: dict[int, str]
     origin: str
     is_annotated: bool = False
+    classes: Mapping[int, ResultClass] | None = None
 
 
-def open_dataset(name: str, split: str, cfg: Config, wanted: Sequence[str] = ()) -> InputVideos:
+def open_dataset(
+    name: str, split: str, cfg: Config, wanted: Sequence[str] = (), model_names: Mapping[int, str] | None = None
+) -> InputVideos:
     """The sequences of a dataset, all or those whose ids are ``wanted``.
 
+    Args:
+        model_names: of the model's classes, by id, as its checkpoint gives them; where it gives none they come from the
+            configuration.
+
     Raises:
-        ConfigError: where a wanted sequence does not exist.
+        ConfigError: where a wanted sequence does not exist, or the model's classes are others than the dataset's.
         DataError: where the dataset is not there.
     """
     annotations, image_dir = open_videos(name, split, cfg)
@@ -59,10 +69,43 @@ def open_dataset(name: str, split: str, cfg: Config, wanted: Sequence[str] = ())
             known = shorten_list(sorted(ids), _SHOWN_NAMES)
             raise ConfigError(f"--seqs: {annotations.source} has no sequence {', '.join(missing)}; it has {known}")
         sequences = [sequence for sequence in sequences if str(sequence.id) in wanted]
-    names = {} if cfg.INPUT.NUM_CLASSES == 2 else dict(annotations.category_labels)
     sources = [open_sequence(sequence, image_dir) for sequence in sequences]
     is_annotated = all(sequence.is_annotated for sequence in sequences)
-    return InputVideos(sources, names, str(annotations.source.resolve()), is_annotated)
+    origin = str(annotations.source.resolve())
+    if cfg.INPUT.NUM_CLASSES == 2:
+        return InputVideos(sources, {}, origin, is_annotated)
+    labels = dict(annotations.category_labels)
+    classes = match_model_classes(dict(model_names or {}) or trained_names(cfg), labels, cfg, origin)
+    return InputVideos(sources, labels or dict(model_names or {}), origin, is_annotated, classes)
+
+
+def match_model_classes(
+    names: Mapping[int, str], labels: Mapping[int, str], cfg: Config, where: str
+) -> dict[int, ResultClass] | None:
+    """The ids of a dataset for a model's classes; None where one of the two has no names, and ids are all there is.
+
+    Raises:
+        ConfigError: where they have no name in common, or there are no names and not as many classes.
+    """
+    num_classes = cfg.INPUT.NUM_CLASSES - 1
+    if names and labels:
+        classes = match_classes(names, labels, all_synonyms(), where)
+        lacking = [c.name for c in classes.values() if c.result_id is None]
+        if lacking:
+            _logger.warning(
+                "%s lacks classes of the model, whose tracks are left out: %s", where, shorten_list(lacking)
+            )
+        return classes
+    if labels and len(labels) != num_classes:
+        raise ConfigError(
+            f"the model has {num_classes} classes without names, but {where} has {len(labels)}: "
+            f"{shorten_list(labels.values(), _SHOWN_NAMES)}. Give the configuration that the model was trained with "
+            "(--cfg), whose dataset names them"
+        )
+    _logger.warning(
+        "%s has no class names, so the results have the model's own ids", where if names else "the model's checkpoint"
+    )
+    return None
 
 
 def open_inputs(
@@ -83,11 +126,18 @@ def configured_names(cfg: Config) -> dict[int, str]:
     """Name of each category of a configuration's training; empty where nothing at hand tells them."""
     if cfg.INPUT.NUM_CLASSES == 2:
         return {}
+    names = trained_names(cfg)
+    with suppress(StemsegError):  # the dataset need not be where the model is used
+        names = names or dict(open_videos(CUSTOM, "val", cfg).annotations.category_labels)
+    return names
+
+
+def trained_names(cfg: Config) -> dict[int, str]:
+    """Name of each category that a configuration trains; empty where the dataset that tells them is not at hand."""
     if cfg.TRAINING.MODE != CUSTOM:
         return dict(load_category_space(cfg.TRAINING.MODE).names)
-    for split in ("train", "val"):
-        with suppress(StemsegError):  # the dataset need not be where the model is used
-            return dict(open_videos(CUSTOM, split, cfg).annotations.category_labels)
+    with suppress(StemsegError):
+        return dict(open_training_set(CUSTOM, cfg).annotations.category_labels)
     return {}
 
 

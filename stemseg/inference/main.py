@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if distributed.is_main():
             logging.getLogger().setLevel("INFO")
-        segment(options)
+        return segment(options)
     except EXPECTED_ERRORS as error:
         if not getattr(error, "is_said_elsewhere", False):
             _logger.error("%s: %s", type(error).__name__, in_a_line(error))
@@ -37,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         distributed.shutdown()
-    return 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 from stemseg.inference.frame_sources import Frame, FrameReader, FrameSource, open_path
 from stemseg.structures.frame_range import FrameRange
 from stemseg.utils.errors import DataError
-from stemseg.utils.files import IMAGE_SUFFIXES, natural_key
+from stemseg.utils.files import IMAGE_SUFFIXES, is_hidden, is_image, natural_key
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".mts", ".ogv")
 
@@ -32,6 +32,11 @@ class FrameSelection(FrameSource):
         super().__init__(source.sequence_id, f"{source.description}, frames {frames}")
         self._source = source
         self._frames = frames
+        self.left_out, self.lost = source.left_out, source.lost
+
+    def fingerprint(self) -> str:
+        """See :class:`FrameSource`."""
+        return f"{self._source.fingerprint()} {self._frames}"
 
     @property
     def frames_per_second(self) -> float | None:
@@ -141,7 +146,7 @@ def find_videos(pattern: str | Path) -> list[Path]:
         return [path]
     # Path.glob wants a folder to start in, which a pattern need not name
     matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=lambda p: natural_key(str(p)))  # noqa: PTH207
-    videos = [match for match in matches if _is_video(match)]
+    videos = [match for match in matches if _is_video(match) and not is_hidden(match)]
     if not videos:
         hint = "none of the matches is a video or a folder of images" if matches else "it does not exist"
         raise DataError(
@@ -154,7 +159,8 @@ def _videos_in(folder: Path) -> list[Path]:
     """The folder itself where it holds images, else the videos and folders of images in it."""
     if _holds_images(folder):
         return [folder]
-    videos = sorted(filter(_is_video, folder.iterdir()), key=lambda path: natural_key(path.name))
+    entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+    videos = [path for path in entries if _is_video(path) and not is_hidden(path)]
     if not videos:
         raise DataError(
             f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}), no videos "
@@ -168,7 +174,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+    return any(is_image(path) and not path.is_dir() for path in folder.iterdir())
 
 
 def _make_ids_unique(sources: Sequence[FrameSource]) -> None:

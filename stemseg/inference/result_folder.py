@@ -5,13 +5,15 @@ Results are files in the format of one official evaluator, made from the finishe
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from stemseg.structures.tracks import Track, TrackStatistics, VideoTracks
 from stemseg.utils.errors import ConfigError, DataError
@@ -34,6 +36,22 @@ class ResultWriter:
 
     def assemble(self, videos: Iterable[VideoTracks]) -> None:
         """Write what holds all sequences, given one by one."""
+
+
+class Record(NamedTuple):
+    """A finished sequence.
+
+    Attributes:
+        tracks: found in it.
+        fingerprint: of the video's files as they were; empty where nobody knows.
+        left_out: how much of it was left out, by reason.
+        lost: how much of it could not be read, by reason; the tracks can't be trusted then.
+    """
+
+    tracks: VideoTracks
+    fingerprint: str = ""
+    left_out: Mapping[str, int] = MappingProxyType({})
+    lost: Mapping[str, int] = MappingProxyType({})
 
 
 class ResultFolder:
@@ -79,12 +97,24 @@ class ResultFolder:
         """Whether a sequence is finished."""
         return self._file(sequence_id).is_file()
 
-    def save(self, tracks: VideoTracks) -> None:
-        """Mark a sequence as finished. The file is there in full, or not at all."""
-        write_text(self._file(tracks.sequence_id), json.dumps(asdict(tracks)))
+    def save(
+        self,
+        tracks: VideoTracks,
+        *,
+        fingerprint: str = "",
+        left_out: Mapping[str, int] | None = None,
+        lost: Mapping[str, int] | None = None,
+    ) -> None:
+        """Mark a sequence as finished; see :class:`Record`. The file is there in full, or not at all."""
+        notes = {"fingerprint": fingerprint, "left_out": dict(left_out or {}), "lost": dict(lost or {})}
+        write_text(self._file(tracks.sequence_id), json.dumps(asdict(tracks) | {"input": notes}))
 
     def load(self, sequence_id: str | int) -> VideoTracks:
-        """The tracks of a finished sequence.
+        """The tracks of a finished sequence; see :meth:`record`."""
+        return self.record(sequence_id).tracks
+
+    def record(self, sequence_id: str | int) -> Record:
+        """A finished sequence.
 
         Raises:
             DataError: where its file is damaged.
@@ -92,9 +122,28 @@ class ResultFolder:
         path = self._file(sequence_id)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return VideoTracks(**{**content, "tracks": [_read_track(track) for track in content["tracks"]]})
+            notes = content.pop("input", {})
+            tracks = VideoTracks(**{**content, "tracks": [_read_track(track) for track in content["tracks"]]})
+            return Record(tracks, **notes)
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path} is not a result of this version: {error}; delete it to segment it anew") from error
+
+    def discard_changed(self, fingerprints: Mapping[str | int, str]) -> list[str | int]:
+        """Throw away the results of sequences whose files changed since; returns their ids.
+
+        Args:
+            fingerprints: of all sequences, as their files are now, by id.
+        """
+        finished = [sequence_id for sequence_id in fingerprints if self.has(sequence_id)]
+        changed = [i for i in finished if self.record(i).fingerprint != fingerprints[i]]
+        for sequence_id in changed:
+            name = file_name(sequence_id)
+            for folder in ("results", "overlays"):
+                shutil.rmtree(self.path / folder / name, ignore_errors=True)
+                for file in (self.path / folder).glob(f"{glob.escape(name)}.*"):
+                    file.unlink()
+            self._file(sequence_id).unlink()
+        return changed
 
     def _file(self, sequence_id: str | int) -> Path:
         return self._sequences / f"{file_name(sequence_id)}.json"

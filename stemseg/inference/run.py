@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 
 from stemseg.config import Config
+from stemseg.inference.frame_sources import open_path
 from stemseg.inference.inputs import (
     InputVideos,
     build_exporters,
@@ -34,12 +36,17 @@ from stemseg.modeling.weights import find_checkpoint, load_model_weights
 from stemseg.structures.frame_range import FrameRange
 from stemseg.utils import distributed
 from stemseg.utils.folder_lock import held_folder
+from stemseg.utils.text import shorten_list
 
 _logger = logging.getLogger("stemseg.inference")
 
 
-def segment(options: argparse.Namespace) -> None:
-    """Segment what the options ask for and write its results."""
+def segment(options: argparse.Namespace) -> int:
+    """Segment what the options ask for and write its results.
+
+    Returns:
+        the exit code: 1 where a part of a video could not be read.
+    """
     options.checkpoint = find_checkpoint(options.checkpoint)
     info = read_model_info(options.checkpoint)
     cfg = load_run_config(options, info)
@@ -50,7 +57,7 @@ def segment(options: argparse.Namespace) -> None:
     if options.dataset is None:
         videos = open_inputs(options.input, cfg, info.category_names, options.frames)
     else:
-        videos = open_dataset(options.dataset, options.split, cfg, options.seqs)
+        videos = open_dataset(options.dataset, options.split, cfg, options.seqs, info.category_names)
 
     if options.evaluate:
         check_measurable(videos)
@@ -60,8 +67,9 @@ def segment(options: argparse.Namespace) -> None:
     overlays = build_overlays(options, videos, folder.path)
     with held_folder(folder.path) if process.is_main else nullcontext():
         if process.is_main:
-            settings = run_settings(options, cfg, videos.origin, hash_file(options.checkpoint))
+            settings = run_settings(options, cfg, videos, hash_file(options.checkpoint))
             folder.open(settings, overwrite=options.overwrite)
+            discard_changed(folder, videos)
         distributed.barrier()  # the others must not look before stale results are gone
 
         job = InferenceRunner(
@@ -72,6 +80,7 @@ def segment(options: argparse.Namespace) -> None:
             overlays=overlays,
             process=process,
             num_workers=options.num_cpu_workers,
+            classes=videos.classes,
         )
         seconds = job.run()
         if process.is_main:
@@ -86,6 +95,30 @@ def segment(options: argparse.Namespace) -> None:
             report(summary, seconds, folder.path, cfg)
         if options.evaluate and process.is_main:
             measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
+        return say_what_is_missing(folder, videos) if process.is_main else 0
+
+
+def discard_changed(folder: ResultFolder, videos: InputVideos) -> None:
+    """Forget what was found in videos that are others now: frames added, a file replaced."""
+    changed = folder.discard_changed({source.sequence_id: source.fingerprint() for source in videos.sources})
+    if changed:
+        _logger.warning(
+            "%d videos changed since they were segmented, and are anew: %s", len(changed), shorten_list(changed)
+        )
+
+
+def say_what_is_missing(folder: ResultFolder, videos: InputVideos) -> int:
+    """Count, in the last lines, what the results don't hold; returns 1 where they can't be trusted for it, else 0."""
+    records = {source.sequence_id: folder.record(source.sequence_id) for source in videos.sources}
+    for kind, log in (("left_out", _logger.info), ("lost", _logger.error)):
+        notes: dict[str, Counter[str]] = {}
+        for sequence_id, record in records.items():
+            for reason, count in getattr(record, kind).items():
+                notes.setdefault(reason, Counter())[str(sequence_id)] += count
+        for reason, counts in notes.items():
+            where = shorten_list([f"{name} {count}" for name, count in counts.items()])
+            log("%s: %d %s (%s)", kind.replace("_", " "), counts.total(), reason, where)
+    return int(any(record.lost for record in records.values()))
 
 
 def record(options: argparse.Namespace, number: int, cfg: Config, info: ModelInfo, device: torch.device) -> None:
@@ -103,7 +136,7 @@ def record(options: argparse.Namespace, number: int, cfg: Config, info: ModelInf
             min_score=options.min_score,
             max_tracks=cfg.DATA[data_section(None, cfg)].MAX_INFERENCE_TRACKS,
         )
-    ResultFolder(options.output_dir).save(tracks)
+    ResultFolder(options.output_dir).save(tracks, fingerprint=open_path(recording).fingerprint())
     options.input, options.frames = [str(recording)], FrameRange()
 
 

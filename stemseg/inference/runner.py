@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from tqdm import tqdm
 
+from stemseg.data.categories import ResultClass
 from stemseg.datasets import find_dataset
 from stemseg.evaluation.evaluate import RunOptions, run_evaluation
 from stemseg.evaluation.ground_truth import unannotated_error
@@ -19,6 +22,7 @@ from stemseg.inference.inputs import InputVideos
 from stemseg.inference.overlays import OverlayWriter
 from stemseg.inference.result_folder import ResultFolder, ResultWriter
 from stemseg.inference.video_segmenter import VideoSegmenter
+from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.timing import Stopwatch
 
@@ -37,6 +41,7 @@ class InferenceRunner:
         overlays: writes pictures; None for none.
         process: which of the processes that share the videos this is.
         num_workers: threads that read frames for pictures.
+        classes: id in the results of each class of the model; None: the same.
     """
 
     def __init__(
@@ -49,7 +54,9 @@ class InferenceRunner:
         overlays: OverlayWriter | None,
         process: ProcessInfo,
         num_workers: int,
+        classes: Mapping[int, ResultClass] | None = None,
     ) -> None:
+        self._classes = classes
         self._sources = sources
         self._folder = folder
         self._new_segmenter = new_segmenter
@@ -84,7 +91,10 @@ class InferenceRunner:
         is_new = not self._folder.has(source.sequence_id)
         if is_new:
             bar.set_postfix_str(str(source.sequence_id))
-            self._folder.save(self._segmenter.segment(source, bar.update))
+            fingerprint = source.fingerprint()  # before it is read: what changes meanwhile is noticed the next time
+            tracks, strange = with_known_classes(self._segmenter.segment(source, bar.update), self._classes)
+            left_out = source.left_out + strange
+            self._folder.save(tracks, fingerprint=fingerprint, left_out=left_out, lost=source.lost)
         tracks = self._folder.load(source.sequence_id)
         with self._output_watch.stage("writing"):
             for writer in self._writers:  # again for finished ones: cheap, and a changed filter takes effect
@@ -105,6 +115,22 @@ class InferenceRunner:
         lengths = [length for source in sources if (length := source.expected_length) is not None]
         total = sum(lengths) if len(lengths) == len(sources) else None
         return tqdm(total=total, unit="frame", desc="segmenting", disable=not self._process.is_main or not sources)
+
+
+def with_known_classes(
+    video: VideoTracks, classes: Mapping[int, ResultClass] | None
+) -> tuple[VideoTracks, Counter[str]]:
+    """The tracks with the ids that their classes have in the results; those of other classes are left out, counted."""
+    if classes is None:
+        return video, Counter()
+    tracks = [
+        replace(track, category_id=known)
+        for track in video.tracks
+        if (known := classes[track.category_id].result_id) is not None
+    ]
+    strange = (classes[track.category_id] for track in video.tracks)
+    left_out = Counter(f"tracks of class '{c.name}', which the dataset lacks" for c in strange if c.result_id is None)
+    return replace(video, tracks=tracks), left_out
 
 
 def share_of(sources: Sequence[FrameSource], process: ProcessInfo) -> list[FrameSource]:

@@ -10,7 +10,7 @@ from typing import Any
 from stemseg.config import Config, load_config
 from stemseg.data.preprocessing import build_preprocessor
 from stemseg.datasets import find_dataset
-from stemseg.inference.inputs import data_section
+from stemseg.inference.inputs import InputVideos, data_section
 from stemseg.modeling.model_files import NO_INFO, ModelInfo
 from stemseg.modeling.weights import PRETRAINED_DIR
 from stemseg.utils.errors import ConfigError
@@ -54,7 +54,7 @@ def output_directory(options: argparse.Namespace) -> Path:
     return Path("segmented") / (name if options.dataset or len(options.input) == 1 else f"{name}_and_more")
 
 
-def run_settings(options: argparse.Namespace, cfg: Config, origin: str, checkpoint_hash: str) -> dict[str, Any]:
+def run_settings(options: argparse.Namespace, cfg: Config, videos: InputVideos, checkpoint_hash: str) -> dict[str, Any]:
     """Everything that a sequence's tracks depend on."""
     rules = cfg.DATA[data_section(options.dataset, cfg)]
     config = {name: cfg[name].to_dict() for name in ("INPUT", "MODEL", "CLUSTERING", "INFERENCE")}
@@ -62,7 +62,8 @@ def run_settings(options: argparse.Namespace, cfg: Config, origin: str, checkpoi
     del config["INFERENCE"]["FRAMES_PER_BATCH"], config["MODEL"]["BACKBONE"]["PRETRAINED_WEIGHTS"]
     return {
         "checkpoint": {"name": Path(options.checkpoint).name, "sha256": checkpoint_hash},
-        "videos": origin,
+        "videos": videos.origin,
+        "classes": {str(i): c.result_id for i, c in (videos.classes or {}).items()},
         "max_tracks": rules.MAX_INFERENCE_TRACKS,
         "frame_overlap": rules.INFERENCE_FRAME_OVERLAP,
         "config": config,

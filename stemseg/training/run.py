@@ -83,7 +83,7 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
             device=device,
             interrupts=interrupts,
             paint=build_visualizer(cfg, training_loss.network.free_dim_bandwidths),
-            evaluate=build_validator(cfg, process, device) if options.eval_interval else None,
+            evaluate=build_validator(cfg, process, device, state.category_names) if options.eval_interval else None,
         )
         if trainer.run():
             _logger.info("training is complete: %s", store.newest())

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,26 +76,41 @@ class Validator:
         return {f"{TAG}/{name}": value for name, value in defined.items()}
 
 
-def build_validator(cfg: Config, process: ProcessInfo, device: torch.device) -> Validator:
+def build_validator(
+    cfg: Config, process: ProcessInfo, device: torch.device, category_names: Mapping[int, str] = MappingProxyType({})
+) -> Validator:
     """A validator on the validation split of TRAINING.MODE's dataset (DATA.CUSTOM.VAL_* for custom).
+
+    Args:
+        category_names: of the classes that are trained, by id; the split's classes are those of the same names.
 
     Raises:
         DataError: where the split is missing or has no public annotations.
-        ConfigError: where the overlap of inference's clips is impossible; now, not after the first iterations.
+        ConfigError: where the overlap of inference's clips is impossible, or no class of the split is trained; now, not
+            after the first iterations.
     """
     from stemseg.evaluation.ground_truth import unannotated_error
     from stemseg.inference.chaining import ClipSchedule
     from stemseg.inference.frame_sources import open_sequence
+    from stemseg.inference.inputs import match_model_classes
+    from stemseg.inference.runner import with_known_classes
     from stemseg.inference.video_segmenter import build_segmenter
 
     ClipSchedule(cfg.INPUT.NUM_FRAMES, cfg.DATA[find_dataset(cfg.TRAINING.MODE).section].INFERENCE_FRAME_OVERLAP)
     annotations, image_dir = open_videos(cfg.TRAINING.MODE, "val", cfg)
     if not annotations.is_annotated:
         raise unannotated_error(annotations.source, "the file")
+    labels, source = annotations.category_labels, str(annotations.source)
+    classes = None if cfg.INPUT.NUM_CLASSES == 2 else match_model_classes(category_names, labels, cfg, source)
+
+    def new_segmenter(network: Network) -> Callable[[FrameSource], VideoTracks]:
+        # a copy: training goes on with a network that was neither folded nor put into evaluation mode
+        segment = build_segmenter(cfg, network.inference_copy(), device=device).segment
+        return lambda video: with_known_classes(segment(video), classes)[0]
+
     return Validator(
         sources=[open_sequence(sequence, image_dir) for sequence in annotations],
-        # a copy: training goes on with a network that was neither folded nor put into evaluation mode
-        new_segmenter=lambda network: build_segmenter(cfg, network.inference_copy(), device=device).segment,
+        new_segmenter=new_segmenter,
         measure=_measure_for(cfg, annotations),
         process=process,
     )

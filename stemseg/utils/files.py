@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -182,21 +183,57 @@ def name_of_file(stem: str) -> str:
     return unquote(stem)
 
 
-def list_images(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path, left_out: Counter[str] | None = None) -> list[Path]:
     """The images directly in a folder, ordered by name with numbers counted as numbers ("2" before "10").
 
+    Args:
+        left_out: receives how many files were left out, by reason.
+
     Raises:
-        DataError: where the folder is missing or holds none.
+        DataError: where the folder is missing or holds none, an image is a link to nothing, or two differ in their
+            extension alone.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"the folder {folder} does not exist; expected one that directly holds images")
-    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+    files = [path for path in entries if not path.is_dir()]
+    images = [path for path in files if is_image(path)]
     if not images:
         raise DataError(
             f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}); give the one that directly holds them"
         )
-    return sorted(images, key=lambda path: natural_key(path.name))
+    _check_images(images)
+    if left_out is not None:
+        left_out.update(_reason(path) for path in {*entries} - {*images})
+    return images
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name is that of an image, and not that of a hidden one or of macOS's companion of one (._x)."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether systems hide a file or folder, or macOS made it beside the real one."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
+def _check_images(images: Sequence[Path]) -> None:
+    by_stem: dict[str, Path] = {}
+    for path in images:
+        if not path.is_file():
+            what = "a link to nothing" if path.is_symlink() else "no regular file"
+            raise DataError(f"the image {path} is {what}; put the image there, or remove it")
+        other = by_stem.setdefault(path.stem, path)
+        if other != path:
+            raise DataError(f"{other} and {path.name} would be the same frame; remove one of the two")
+
+
+def _reason(path: Path) -> str:
+    if is_hidden(path):
+        return "hidden files"
+    return "folders" if path.is_dir() else f"files that are no images ({path.suffix.lower() or 'without extension'})"
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:

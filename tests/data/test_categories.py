@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 from stemseg.config import load_config
-from stemseg.data.categories import CategorySpace, build_category_space, load_category_space
+from stemseg.data.categories import (
+    CategorySpace,
+    all_synonyms,
+    build_category_space,
+    load_category_space,
+    match_classes,
+)
 from stemseg.utils.errors import ConfigError, DataError
 from tests.helpers.paths import GOLDEN_DIR
 
@@ -171,3 +177,21 @@ def test_a_custom_dataset_in_another_mode_maps_by_name():
     assert space.rule("custom", {1: "dog", 2: "Giant Panda"}, FILE).targets == {1: 8, 2: 2}
     with pytest.raises(DataError, match="category 2 is 'yeti', expected 1 person"):
         space.rule("custom", {1: "dog", 2: "yeti"}, FILE)
+
+
+def test_a_models_classes_are_found_by_name_in_a_dataset():
+    ovis = {1: "Person", 2: "Motorcycle", 3: "Giant_panda"}
+    model = {1: "giant panda", 2: "motorbike", 3: "yeti", 4: "person"}
+    found = match_classes(model, ovis, all_synonyms(), "file.json")
+    assert {i: c.result_id for i, c in found.items()} == {1: 3, 2: 2, 3: None, 4: 1}
+
+
+def test_every_class_is_an_object_where_a_dataset_has_nothing_else():
+    found = match_classes({1: "cat", 2: "dog"}, {1: "object"}, {}, "file.json")
+    assert [c.result_id for c in found.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("labels", [{1: "airplane", 2: "bear"}, {1: "Persona"}])
+def test_classes_without_a_common_name_are_refused_with_both_lists(labels):
+    with pytest.raises(ConfigError, match=r"file.json .* The file has 1 .*; the model has 1 person, 2 cat"):
+        match_classes({1: "person", 2: "cat"}, labels, all_synonyms(), "file.json")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from stemseg.inference.frame_sources import ImageSequence, VideoFile, open_path, open_sequence
 from stemseg.structures.annotations import VideoSequence
@@ -58,6 +61,63 @@ def test_a_video_that_ends_early_is_noticed(
     monkeypatch.setattr(source, "_expected_length", 5)
     assert len(list(source)) == 3
     assert "cut.mp4: 3 frames could be decoded, but its header says 5" in caplog.text
+    assert source.lost == {"frames that could not be decoded": 2}
+
+
+@pytest.mark.parametrize("damage", ["empty", "zeros"])
+def test_frames_behind_a_broken_one_keep_their_numbers(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "hole.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
+    for value in range(8):
+        writer.write(np.full((32, 48, 3), 30 * value, dtype=np.uint8))
+    writer.release()
+    path.write_bytes(_damage_chunk(path.read_bytes(), 3, damage))
+    source = VideoFile(path)
+    frames = list(source)
+    assert [frame.name for frame in frames] == ["00000", "00001", "00002", "00004", "00005", "00006", "00007"]
+    np.testing.assert_allclose([f.image.mean() for f in frames], [30 * int(f.name) for f in frames], atol=8)
+    assert source.lost == {"frames that could not be decoded": 1}
+
+
+def _damage_chunk(content: bytes, number: int, damage: str) -> bytes:
+    """An AVI whose frame ``number`` is an empty chunk, or zeros."""
+    start = content.index(b"movi") + 4
+    for _ in range(number):
+        start += 8 + _even(content, start)
+    room = _even(content, start)
+    if damage == "zeros":
+        return content[: start + 8] + bytes(room) + content[start + 8 + room :]
+    hole = b"00dc" + bytes(4) + b"JUNK" + struct.pack("<I", room - 8) + bytes(room - 8)
+    whole = bytearray(content[:start] + hole + content[start + 8 + room :])
+    entry = whole.rindex(b"idx1") + 8 + 16 * number
+    whole[entry + 12 : entry + 16] = bytes(4)
+    return bytes(whole)
+
+
+def _even(content: bytes, start: int) -> int:
+    """The bytes that the chunk at ``start`` takes behind its header."""
+    size = int.from_bytes(content[start + 4 : start + 8], "little")
+    return size + size % 2
+
+
+def test_pictures_of_ones_own_are_turned_as_one_looks_at_them(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.zeros((24, 32, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    picture.save(tmp_path / "0.jpg", exif=exif)
+    assert next(iter(open_path(tmp_path))).image.shape == (32, 24, 3)
+    of_a_dataset = open_sequence(VideoSequence("v", 24, 32, ["0.jpg"]), tmp_path)
+    assert next(iter(of_a_dataset)).image.shape == (24, 32, 3), "annotations are made on the stored pixels"
+
+
+def test_a_fingerprint_tells_of_a_change(tmp_path: Path) -> None:
+    paths = _write_frames(tmp_path, ["0.png", "1.png"])
+    before = open_path(tmp_path).fingerprint()
+    assert open_path(tmp_path).fingerprint() == before
+    os.utime(paths[0], ns=(1, 1))
+    touched = open_path(tmp_path).fingerprint()
+    _write_frames(tmp_path, ["2.png"])
+    assert len({before, touched, open_path(tmp_path).fingerprint()}) == 3
 
 
 def test_a_dataset_sequence_keeps_its_id_and_checks_the_annotated_size(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.drawing import VideoWriter
 from stemseg.utils.errors import ConfigError
+from stemseg.utils.folder_lock import held_folder
 from tests.helpers.small_network import SMALL_CUSTOM_MODEL
 
 LENGTHS = {"one": 6, "two": 3, "three": 9}
@@ -130,6 +132,85 @@ def test_a_changed_setting_is_refused_until_overwritten(workspace: Path, capsys:
     assert "max_tracks was 20, is 1" in capsys.readouterr().err
     assert _run(workspace, "--dataset", "custom", "--max_tracks", "1", "--overwrite") == 0
     assert len(_results(workspace / "model" / "inference")) == 3
+
+
+def test_a_video_that_changed_is_segmented_anew(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, output = workspace / "images" / "two", workspace / "out"
+    flags = ["--input", str(workspace / "images"), "-o", str(output), "--save_vis"]
+    assert _run(workspace, *flags) == 0
+    last = folder / "00002.jpg"
+    shutil.copy(folder / "00000.jpg", folder / "00003.jpg")
+    assert _run(workspace, *flags) == 0
+    assert "1 videos changed since they were segmented, and are anew: two" in capsys.readouterr().err
+    assert len(list((output / "results" / "two").iterdir())) == 4
+    last.unlink()
+    assert _run(workspace, *flags) == 0
+    assert len(list((output / "results" / "two").iterdir())) == 3, "what was made of the missing frame is gone"
+    capsys.readouterr()
+    assert _run(workspace, *flags) == 0
+    said = capsys.readouterr().err
+    assert "3 of 3 sequences were finished before" in said and "changed since" not in said
+
+
+def test_what_is_left_out_is_said_last_and_what_is_lost_is_an_error(
+    workspace: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (workspace / "images" / "two" / "._00000.jpg").write_bytes(b"macOS")
+    assert _run(workspace, "--input", str(workspace / "images" / "two"), "-o", str(workspace / "out")) == 0
+    assert capsys.readouterr().err.splitlines()[-1].endswith("left out: 1 hidden files (two 1)")
+    path = workspace / "cut.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (80, 60))
+    for seed in range(9):
+        writer.write(np.random.default_rng(seed).integers(0, 255, (60, 80, 3), dtype=np.uint8))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for _ in range(2):  # also where it was finished before
+        assert _run(workspace, "--input", str(path), "-o", str(workspace / "lost")) == 1
+        assert "frames that could not be decoded (cut " in capsys.readouterr().err.splitlines()[-1]
+
+
+def _rename_classes(workspace: Path, names: dict[int, str]) -> None:
+    """The checkpoint names its classes."""
+    path = workspace / "model" / "000001.pth"
+    torch.save({**torch.load(path, weights_only=True), "category_names": names}, path)
+
+
+def test_classes_go_by_name(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    """The file has 1 cat and 2 dog."""
+    _rename_classes(workspace, {1: "cat", 2: "dog"})
+    assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "same")) == 0
+    same = _results(workspace / "same")
+    _rename_classes(workspace, {1: "dog", 2: "cat"})
+    assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "swapped")) == 0
+    swapped = _results(workspace / "swapped")
+    assert same and [3 - entry["category_id"] for entry in swapped] == [entry["category_id"] for entry in same]
+    _rename_classes(workspace, {1: "yeti", 2: "wolpertinger"})
+    assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "other")) == 1
+    error = capsys.readouterr().err
+    assert "The file has 1 cat, 2 dog; the model has 1 yeti, 2 wolpertinger" in error
+    assert not (workspace / "other").exists()
+
+
+def test_tracks_of_classes_that_the_dataset_lacks_are_counted(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    _rename_classes(workspace, {1: "cat", 2: "dog"})
+    assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "all")) == 0
+    found = [entry["category_id"] for entry in _results(workspace / "all")]
+    common = max({1, 2}, key=found.count)
+    _rename_classes(workspace, {common: "yeti", 3 - common: "dog"})
+    assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "some")) == 0
+    said = capsys.readouterr().err
+    assert "lacks classes of the model, whose tracks are left out: yeti" in said
+    count = found.count(common)
+    assert f"left out: {count} tracks of class 'yeti', which the dataset lacks" in said.splitlines()[-1]
+    assert len(_results(workspace / "some")) == len(found) - count
+
+
+def test_a_folder_in_use_is_refused_with_its_holder(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    output = workspace / "out"
+    with held_folder(output):
+        assert _run(workspace, "--dataset", "custom", "-o", str(output)) == 1
+        assert f"out is in use by process {os.getpid()} on " in capsys.readouterr().err
+        assert [path.name for path in output.iterdir()] == ["lock.json"]
 
 
 def test_sequences_can_be_chosen(workspace: Path, capsys: pytest.CaptureFixture) -> None:

@@ -103,3 +103,12 @@ def test_frames_from_memory_are_rgb_and_can_be_read_again(kind: str) -> None:
 def test_what_is_no_frame_is_named(frames: np.ndarray, expected: str) -> None:
     with pytest.raises(DataError, match=expected):
         list(MemoryVideo(frames))
+
+
+def test_what_systems_hide_is_no_video(folder: Path) -> None:
+    (folder / "._a2.mp4").write_bytes(b"macOS")
+    (folder / ".trash").mkdir()
+    write_image(folder / ".trash" / "x.png", frame(0))
+    write_image(folder / "__MACOSX" / "x.png", frame(0))
+    assert names(find_videos(folder)) == ["a2.mp4", "a10.MP4", "b.webm", "stills"]
+    assert "__MACOSX" not in names(find_videos(f"{folder}/*"))

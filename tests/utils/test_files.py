@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,25 @@ def test_folders_without_images_are_named(tmp_path):
         list_images(tmp_path)
     with pytest.raises(DataError, match="none does not exist"):
         list_images(tmp_path / "none")
+
+
+def test_what_is_no_frame_of_a_folder_is_counted(tmp_path):
+    for name in ("1.jpg", ".hidden.png", "._1.jpg", ".DS_Store", "notes.txt", "Thumbs.db"):
+        (tmp_path / name).touch()
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "more").mkdir()
+    left_out = Counter()
+    assert [path.name for path in list_images(tmp_path, left_out)] == ["1.jpg"]
+    no_images = {"files that are no images (.txt)": 1, "files that are no images (.db)": 1}
+    assert left_out == {"hidden files": 4, "folders": 1, **no_images}
+
+
+def test_a_frame_that_is_missing_or_there_twice_is_refused(tmp_path):
+    (tmp_path / "00000.jpg").touch()
+    (tmp_path / "00001.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"00001.jpg is a link to nothing; put the image there, or remove it"):
+        list_images(tmp_path)
+    (tmp_path / "00001.jpg").unlink()
+    (tmp_path / "00000.png").touch()
+    with pytest.raises(DataError, match=r"00000.jpg and 00000.png would be the same frame"):
+        list_images(tmp_path)
