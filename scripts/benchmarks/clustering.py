@@ -13,7 +13,7 @@ from scripts.benchmarks.timing import best_seconds
 from stemseg.evaluation.report import MetricTable
 from stemseg.inference.chaining import Chainer, ClipLabels, PointLabels
 from stemseg.inference.clustering import ClipMaps, ClipPoints, SequentialClustering, gather_points
-from stemseg.inference.semantics import foreground_places
+from stemseg.inference.semantics import FramePoints, foreground_places
 from stemseg.structures.embedding_dims import parse_dim_mode
 from tests import reference
 from tests.helpers.label_maps import track_maps
@@ -76,11 +76,11 @@ def label_video(clips: Sequence[tuple[ClipMaps, Tensor, Tensor]]) -> list[Tensor
     chainer, results = Chainer(), []
     for maps, foreground, free_bandwidths in clips:
         places = foreground_places(foreground)
-        labels = _cluster(gather_points(maps, places, free_bandwidths))
+        size = (foreground.shape[-2], foreground.shape[-1])
+        labels = _cluster(gather_points(maps, [FramePoints(p, size) for p in places], free_bandwidths))
         labels = (labels + (labels >= 0)).int()
         frames = labels.split([len(frame) for frame in places])
         points = [PointLabels(p.cpu().numpy(), x.cpu().numpy()) for p, x in zip(places, frames, strict=True)]
-        size = (foreground.shape[-2], foreground.shape[-1])
         chained = chainer.add(ClipLabels(maps.frames, size, points, int(labels.max())))
         results.append(track_maps(chained))
     return results
@@ -91,7 +91,9 @@ def label_video_naively(clips: Sequence[tuple[ClipMaps, Tensor, Tensor]]) -> lis
     previous: tuple[range, Tensor, dict[int, int]] | None = None
     num_tracks, results = 0, []
     for maps, foreground, free_bandwidths in clips:
-        points = gather_points(maps, foreground_places(foreground), free_bandwidths)
+        size = (foreground.shape[-2], foreground.shape[-1])
+        frames = [FramePoints(places, size) for places in foreground_places(foreground)]
+        points = gather_points(maps, frames, free_bandwidths)
         point_labels = reference.cluster(*points, **_THRESHOLDS)
         labels = _as_maps(point_labels, foreground)
         common = 0 if previous is None else previous[0][-1] - maps.frames[0] + 1

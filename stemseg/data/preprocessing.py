@@ -82,11 +82,11 @@ class ImagePreprocessor:
         """(height, width) of the network's input for an image of this size, before padding."""
         return resize_dims(height, width, self.min_dim, self.max_dim)
 
-    def __call__(self, image: np.ndarray) -> Tensor:
-        """Prepare one image, [H, W, 3] uint8 B G R -> [3, h, w] float32."""
+    def __call__(self, image: np.ndarray, multiple: int = 1) -> Tensor:
+        """Prepare one image, [H, W, 3] uint8 B G R -> [3, h, w] float32, padded with zeros to a ``multiple``."""
         height, width = self.output_size(*image.shape[:2])
-        output = np.empty((3, height, width), dtype=np.float32)
-        self.write(image, output)
+        output = np.zeros((3, *padded_dims(height, width, multiple)), dtype=np.float32)
+        self.write(image, output[:, :height, :width])
         return torch.from_numpy(output)
 
     def write(self, image: np.ndarray, output: np.ndarray, valid: np.ndarray | None = None) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stemseg.config import Config
-from stemseg.inference.semantics import sample
+from stemseg.inference.semantics import FramePoints, sample
 from stemseg.modeling.embedding import bandwidth
 from stemseg.structures.network_output import NetworkOutput
 from stemseg.utils.errors import ConfigError
@@ -281,17 +281,16 @@ def keep_maps(frames: Sequence[int], output: NetworkOutput, device: torch.device
     return ClipMaps(frames, moved(parts), output.embedding.shape[1], appearance)
 
 
-def gather_points(clip: ClipMaps, places: Sequence[Tensor], free_bandwidths: Tensor, *, scale: int = 1) -> ClipPoints:
+def gather_points(clip: ClipMaps, frames: Sequence[FramePoints], free_bandwidths: Tensor) -> ClipPoints:
     """The points of a clip's foreground.
 
     Args:
-        clip: maps [C, T, h, w].
-        places: of each of the T frames' points, in the flattened map [scale * h * scale * w].
+        clip: maps [C, T, h, w]; they are upsampled bilinearly where the points are finer, at the points alone.
+        frames: the points of each of the T frames.
         free_bandwidths: [n], constant bandwidth of each free dimension.
-        scale: a whole number; the maps are upsampled bilinearly by it, at these places alone.
     """
-    frames = zip(clip.maps.unbind(dim=1), places, strict=True)
-    points = torch.cat([sample(maps, frame_places, scale) for maps, frame_places in frames], dim=1)  # [E + B + 1, P]
+    parts = [sample(maps, points) for maps, points in zip(clip.maps.unbind(dim=1), frames, strict=True)]
+    points = torch.cat(parts, dim=1)  # [E + B + 1, P]
     embeddings, raw, seediness = points.split([clip.embedding_size, len(points) - clip.embedding_size - 1, 1])
     free = free_bandwidths.to(points)[:, None].expand(-1, points.shape[1])  # [n, P]
     return ClipPoints(embeddings, torch.cat([bandwidth(raw), free]), seediness[0])

@@ -28,6 +28,7 @@ from stemseg.inference.clustering import (
 )
 from stemseg.inference.semantics import (
     FrameAverages,
+    FramePoints,
     SemanticRule,
     build_semantic_rule,
     class_votes,
@@ -70,9 +71,9 @@ class EngineSettings:
 
 
 class _Foreground(NamedTuple):
-    """A frame's foreground: its places [P] in the flattened label map, and its probability there [P]."""
+    """A frame's foreground: its P points in the label map, and its probability there [P]."""
 
-    places: Tensor
+    points: FramePoints
     probabilities: Tensor
 
 
@@ -202,7 +203,7 @@ class InferenceEngine:
             found = self._cluster(clip)
         with self._stopwatch.stage("chaining"):
             frames = zip(found.foreground, found.labels, strict=True)
-            points = [PointLabels(f.places.cpu().numpy(), labels.cpu().numpy()) for f, labels in frames]
+            points = [PointLabels(f.points.places.cpu().numpy(), labels.cpu().numpy()) for f, labels in frames]
             size = clip.maps.shape[-2] * self._scale, clip.maps.shape[-1] * self._scale
             chained = self._chainer.add(ClipLabels(clip.frames, size, points, found.clusters.num_instances))
             self._store.add(chained, *self._vote(clip, len(chained.frames), found))
@@ -214,11 +215,11 @@ class InferenceEngine:
 
     def _cluster(self, clip: ClipMaps) -> _ClusteredClip:
         foreground = self._find_foreground(clip)
-        places = [frame.places for frame in foreground]
-        points = gather_points(clip, places, self._network.free_dim_bandwidths, scale=self._scale)
+        frames = [frame.points for frame in foreground]
+        points = gather_points(clip, frames, self._network.free_dim_bandwidths)
         clusters = self._clustering(*points)
         labels = (clusters.labels + (clusters.labels >= 0)).int()  # instances from 1; outliers stay at -1
-        return _ClusteredClip(points, clusters, foreground, labels.split([len(frame) for frame in places]))
+        return _ClusteredClip(points, clusters, foreground, labels.split([len(frame) for frame in frames]))
 
     def _find_foreground(self, clip: ClipMaps) -> list[_Foreground]:
         """The foreground of a clip's frames; found once, since it is the same in all clips."""
@@ -229,7 +230,8 @@ class InferenceEngine:
             found = foreground_places(self._semantics.is_foreground(scores))
             for frame, frame_scores, places in zip(missing, scores, found, strict=True):
                 probabilities = self._semantics.foreground_probabilities(frame_scores.flatten()[places])
-                self._foreground[frame] = _Foreground(places, probabilities)
+                points = FramePoints(places, (clip.maps.shape[-2], clip.maps.shape[-1]), self._scale)
+                self._foreground[frame] = _Foreground(points, probabilities)
         return [self._foreground[frame] for frame in clip.frames]
 
     def _vote(self, clip: ClipMaps, num_new: int, found: _ClusteredClip) -> tuple[Tensor | None, ClipRatings]:
@@ -237,18 +239,18 @@ class InferenceEngine:
 
         Sums are over the clip's last ``num_new`` frames.
         """
-        places = [frame.places for frame in found.foreground[-num_new:]]
+        points = [frame.points for frame in found.foreground[-num_new:]]
         probabilities = torch.cat([frame.probabilities for frame in found.foreground])
-        ratings = rate_instances(found.points, found.clusters, probabilities, sum(map(len, places)))
-        instances = (places, found.labels[-num_new:], found.clusters.num_instances)
+        ratings = rate_instances(found.points, found.clusters, probabilities, sum(map(len, points)))
+        instances = (points, found.labels[-num_new:], found.clusters.num_instances)
         if clip.appearance is not None:
             maps = clip.appearance[:, -num_new:].unbind(dim=1)  # [A, h, w] each
-            sums = class_votes(*instances, maps, self._scale, derive=_with_squared_norm)
+            sums = class_votes(*instances, maps, derive=_with_squared_norm)
             ratings = ratings._replace(appearance_sums=sums)
         if not len(self._class_averages):
             return None, ratings
         logits = [self._class_averages.mean(frame).to(clip.maps.device) for frame in clip.frames[-num_new:]]
-        votes, class_sums = class_votes(*instances, logits, self._scale, derive=_with_softmax).chunk(2, dim=1)
+        votes, class_sums = class_votes(*instances, logits, derive=_with_softmax).chunk(2, dim=1)
         return votes, ratings._replace(class_sums=class_sums)
 
     def _precision(self) -> torch.autocast:

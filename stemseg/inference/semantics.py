@@ -6,6 +6,7 @@ An instance's class (§8.7) is that of the largest sum of class logits over its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -139,69 +140,72 @@ def places_without_waiting(masks: Tensor) -> list[Tensor]:
     return found
 
 
-def corners(places: Tensor, size: tuple[int, int], scale: int) -> list[tuple[Tensor, Tensor | None]]:
-    """The coarse pixels that fine ones are interpolated from bilinearly (align_corners False), with their weights.
+class FramePoints:
+    """Points of one frame, in a map that is a whole number of times as fine as the network's.
 
     Args:
         places: [P], in the flattened fine map [scale * h * scale * w].
         size: (h, w) of the coarse map.
-        scale: a whole number; 1: each pixel is its own only corner, without a weight.
-
-    Returns:
-        four pairs of places in the flattened coarse map [P] and weights [P] float32, or one.
+        scale: of the fine one.
     """
-    if scale == 1:
-        return [(places, None)]
-    height, width = size
-    rows = places.div(scale * width, rounding_mode="floor")
-    columns = places - rows * (scale * width)
-    (top, bottom, down), (left, right, across) = _neighbors(rows, scale, height), _neighbors(columns, scale, width)
-    top, bottom = top * width, bottom * width
-    # for whole-numbered scales all weights are multiples of a small power of two, and exact
-    return [
-        (top + left, (1 - down) * (1 - across)),
-        (top + right, (1 - down) * across),
-        (bottom + left, down * (1 - across)),
-        (bottom + right, down * across),
-    ]
+
+    def __init__(self, places: Tensor, size: tuple[int, int], scale: int = 1) -> None:
+        self.places = places
+        self.size = size
+        self.scale = scale
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @cached_property
+    def corners(self) -> list[tuple[Tensor, Tensor | None]]:
+        """The coarse pixels that they are interpolated from bilinearly (align_corners False), with their weights.
+
+        Four pairs of places in the flattened coarse map [P] and weights [P] float32. At scale 1 each point is its own
+        only corner, without a weight.
+        """
+        if self.scale == 1:
+            return [(self.places, None)]
+        height, width = self.size
+        places = self.places.int()
+        rows = places.div(self.scale * width, rounding_mode="floor")
+        columns = places - rows * (self.scale * width)
+        top, bottom, down = _neighbors(rows, self.scale, height)
+        left, right, across = _neighbors(columns, self.scale, width)
+        top, bottom, up, back = top * width, bottom * width, 1 - down, 1 - across
+        # for whole-numbered scales all weights are multiples of a small power of two, and exact
+        return [
+            (top + left, up * back),
+            (top + right, up * across),
+            (bottom + left, down * back),
+            (bottom + right, down * across),
+        ]
 
 
 def _neighbors(fine: Tensor, scale: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
     """The coarse positions before and behind each fine one, and the weight of the one behind."""
     position = ((fine.float() + 0.5) / scale - 0.5).clamp(min=0)
     lower = position.floor()
-    before = lower.long()
+    before = lower.int()
     return before, (before + 1).clamp(max=length - 1), position - lower
 
 
-def sample(maps: Tensor, places: Tensor, scale: int) -> Tensor:
-    """Values at some places of maps that are upsampled bilinearly, of which nothing else is computed.
-
-    Args:
-        maps: [C, h, w].
-        places: [P], in the flattened fine map [scale * h * scale * w].
-        scale: a whole number.
-
-    Returns:
-        [C, P].
-    """
-    values, size = maps.flatten(1), (maps.shape[-2], maps.shape[-1])
-    terms = (
-        values.index_select(1, pixels) if weight is None else values.index_select(1, pixels).mul_(weight)
-        for pixels, weight in corners(places, size, scale)
-    )  # [C, P] each
-    total = next(terms)
-    for term in terms:
-        total += term
+def sample(maps: Tensor, points: FramePoints) -> Tensor:
+    """Values at some points of maps [C, h, w] upsampled bilinearly, of which nothing else is computed: [C, P]."""
+    values = maps.flatten(1)
+    total = torch.zeros(len(values), len(points), device=maps.device)
+    for pixels, weight in points.corners:
+        if weight is None:
+            return values.index_select(1, pixels)
+        total.addcmul_(values.index_select(1, pixels), weight)
     return total
 
 
 def class_votes(
-    places: Sequence[Tensor],
+    points: Sequence[FramePoints],
     labels: Sequence[Tensor],
     num_instances: int,
     maps: Sequence[Tensor],
-    scale: int = 1,
     *,
     derive: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Tensor:
@@ -211,49 +215,44 @@ def class_votes(
     are: a sum over upsampled maps equals one over the maps themselves, weighted by :func:`label_weights`.
 
     Args:
-        places, labels: of each of F frames' points [P]: the place in the flattened fine map, and the instance, from 1;
-            0 and -1 do not vote.
+        points: of each of F frames.
+        labels: their instances [P], from 1; 0 and -1 do not vote.
         num_instances: I.
         maps: F maps [K, h, w].
-        scale: the labels' size by the maps'.
         derive: the values that are summed, of those in the maps: [K, n] -> [K', n]. Asked for where an instance is.
     """
     votes: list[Tensor] = []
-    for frame_places, frame_labels, frame_maps in zip(places, labels, maps, strict=True):
-        size = (frame_maps.shape[-2], frame_maps.shape[-1])
-        weights, pixels = label_weights(frame_places, frame_labels, num_instances, size, scale)  # [I, n]
+    for frame_points, frame_labels, frame_maps in zip(points, labels, maps, strict=True):
+        weights, pixels = label_weights(frame_points, frame_labels, num_instances)  # [I, n]
         values = frame_maps.flatten(1)  # [K, h * w]
         votes.append(weights @ derive(values if pixels is None else values.index_select(1, pixels)).T)
     return torch.stack(votes).sum(dim=0)
 
 
-def label_weights(
-    places: Tensor, labels: Tensor, num_instances: int, size: tuple[int, int], scale: int
-) -> tuple[Tensor, Tensor | None]:
+def label_weights(points: FramePoints, labels: Tensor, num_instances: int) -> tuple[Tensor, Tensor | None]:
     """The share of each coarse pixel in each instance: the transpose of bilinear upsampling, applied to its mask.
 
     Args:
-        places, labels: [P] points of one frame, see :func:`class_votes`.
+        points: P of one frame.
+        labels: [P], see :func:`class_votes`.
         num_instances: I.
-        size: (h, w) of the coarse map.
-        scale: of the fine one.
 
     Returns:
         [I, n] float32, whose row i sums to the number of pixels of instance i + 1, and the n pixels [n] that points
         have a share in; on a GPU None, which means all h * w of them: the host does not know n.
     """
-    neighbors, touched, count = corners(places, size, scale), None, size[0] * size[1]
+    neighbors, touched, count = points.corners, None, points.size[0] * points.size[1]
     if labels.device.type == "cpu":
         is_touched = torch.zeros(count, dtype=torch.bool)
         for pixels, _ in neighbors:
-            is_touched[pixels] = True
+            is_touched.index_fill_(0, pixels.long(), True)
         touched = torch.from_numpy(np.flatnonzero(is_touched.numpy()))
-        numbers = torch.empty(count, dtype=torch.int64)
-        numbers[touched], count = torch.arange(len(touched)), len(touched)
-        neighbors = [(numbers[pixels], weight) for pixels, weight in neighbors]
+        numbers = torch.empty(count, dtype=torch.int32)
+        numbers[touched], count = torch.arange(len(touched), dtype=torch.int32), len(touched)
+        neighbors = [(numbers.index_select(0, pixels), weight) for pixels, weight in neighbors]
     total = torch.zeros((num_instances + 1) * count, device=labels.device)
     # what is no instance goes to a row that is dropped: leaving it out would make a GPU's host wait
-    rows = torch.where(labels > 0, labels - 1, num_instances).long() * count
+    rows = torch.where(labels > 0, labels - 1, num_instances) * count
     ones = total.new_ones(len(rows))
     for pixels, weight in neighbors:
         # sums of multiples of a small power of two: exact, in any order

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stemseg.config import Config
-from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, pad_to_multiple
+from stemseg.data.preprocessing import SIZE_MULTIPLE, ImagePreprocessor, build_preprocessor
 from stemseg.datasets import find_dataset
 from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.inference.online_engine import InferenceEngine, build_engine
@@ -67,7 +67,7 @@ class VideoSegmenter:
         for batch in self._batches(source):
             names += [frame.name for frame, _ in batch]
             video_size = batch[0][0].image.shape[:2]
-            engine.step(pad_to_multiple(torch.stack([tensor for _, tensor in batch])))
+            engine.step(torch.stack([tensor for _, tensor in batch]))
             if progress is not None:
                 progress(len(batch))
         store = engine.finish()
@@ -87,7 +87,9 @@ class VideoSegmenter:
         return VideoStream(self._new_engine(), self._preprocessor, score=self._score)
 
     def _batches(self, source: FrameSource) -> Iterator[list[tuple[Frame, Tensor]]]:
-        frames = source.load(lambda frame: self._preprocessor(frame.image), num_workers=self._num_workers)
+        frames = source.load(
+            lambda frame: self._preprocessor(frame.image, SIZE_MULTIPLE), num_workers=self._num_workers
+        )
         while True:
             with self.stopwatch.stage("reading"):
                 batch = list(islice(frames, self._frames_per_batch))

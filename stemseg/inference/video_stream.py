@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stemseg.data.preprocessing import ImagePreprocessor, pad_to_multiple
+from stemseg.data.preprocessing import SIZE_MULTIPLE, ImagePreprocessor
 from stemseg.inference.online_engine import InferenceEngine
 from stemseg.inference.track_scores import PIXELS, score_tracks
 from stemseg.inference.tracks import MaskResizer
@@ -80,7 +80,7 @@ class VideoStream:
         if size != self._size:
             raise DataError(f"a frame of {size[0]} x {size[1]} pixels (height x width) follows frames of {self._size}")
         self._waiting.append(image)
-        self._engine.step(pad_to_multiple(self._preprocessor(image)[None]))
+        self._engine.step(self._preprocessor(image, SIZE_MULTIPLE)[None])
         return self._collect()
 
     def finish(self) -> list[SeenFrame]:

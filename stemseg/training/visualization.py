@@ -13,7 +13,7 @@ from torch.nn import functional
 from stemseg.config import Config
 from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor
 from stemseg.inference.clustering import ClusteringRule, build_clustering, gather_points, keep_maps
-from stemseg.inference.semantics import SemanticRule, build_semantic_rule, foreground_places
+from stemseg.inference.semantics import FramePoints, SemanticRule, build_semantic_rule, foreground_places
 from stemseg.structures.clip import ClipBatch, ClipTargets
 from stemseg.structures.network_output import NetworkOutput
 from stemseg.utils.drawing import draw_instances, draw_text, tile
@@ -65,7 +65,9 @@ class ClipVisualizer:
         """Instances of the first clip: labels [T, h, w], 0 where there is none, else from 1."""
         foreground = self._semantics.foreground(self._semantics.maps(output).transpose(0, 1))  # [T, h, w]
         maps = keep_maps(range(len(foreground)), output, foreground.device)
-        clusters = self._cluster(*gather_points(maps, foreground_places(foreground), self._free_dim_bandwidths))
+        size = (foreground.shape[-2], foreground.shape[-1])
+        points = [FramePoints(places, size) for places in foreground_places(foreground)]
+        clusters = self._cluster(*gather_points(maps, points, self._free_dim_bandwidths))
         labels = torch.zeros(foreground.shape, dtype=torch.int64, device=foreground.device)
         labels[foreground] = clusters.labels + 1  # outliers are -1
         return labels.cpu().numpy()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from stemseg.inference.semantics import (
     FrameAverages,
+    FramePoints,
     SemanticRule,
     class_votes,
     foreground_places,
@@ -28,10 +29,13 @@ def _output(**maps: Tensor) -> NetworkOutput:
     return NetworkOutput(embedding=blank, raw_bandwidth=blank, **{"seediness": blank, **maps})
 
 
-def _points(labels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Places and labels of all pixels of maps [F, H, W] that are not background."""
+def _points(labels: Tensor, scale: int = 1) -> tuple[list[FramePoints], list[Tensor]]:
+    """Points and labels of all pixels of maps [F, H, W] that are not background."""
     places = foreground_places(labels != 0)
-    return places, [frame.flatten()[p] for frame, p in zip(labels, places, strict=True)]
+    size = (labels.shape[1] // scale, labels.shape[2] // scale)
+    return [FramePoints(p, size, scale) for p in places], [
+        frame.flatten()[p] for frame, p in zip(labels, places, strict=True)
+    ]
 
 
 def test_frames_are_averaged_over_the_clips_that_cover_them() -> None:
@@ -85,22 +89,22 @@ def test_votes_equal_sums_over_upsampled_logits(scale: int) -> None:
     labels = torch.randint(-1, 4, (3, 5 * scale, 6 * scale), generator=generator)
     upsampled = F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False) if scale > 1 else logits
     expected = torch.stack([(upsampled * (labels == i)[:, None]).sum(dim=(0, 2, 3)) for i in (1, 2, 3)])
-    places, instances = _points(labels)
-    torch.testing.assert_close(class_votes(places, instances, 3, logits, scale), expected, rtol=1e-5, atol=1e-4)
+    points, instances = _points(labels, scale)
+    torch.testing.assert_close(class_votes(points, instances, 3, logits), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_weights_of_a_label_sum_to_its_pixels() -> None:
     labels = torch.zeros(16, 24, dtype=torch.int32)
     labels[0:3, 0:5] = 1  # touches the border, where interpolation clamps
     labels[7:16, 9:24] = 2
-    (places,), (instances,) = _points(labels[None])
-    weights, _ = label_weights(places, instances, 3, (4, 6), 4)
+    (points,), (instances,) = _points(labels[None], 4)
+    weights, _ = label_weights(points, instances, 3)
     torch.testing.assert_close(weights.sum(dim=1), torch.tensor([15.0, 135.0, 0.0]))
 
 
 def test_no_instances() -> None:
-    places, instances = _points(torch.zeros(1, 4, 4, dtype=torch.int32))
-    assert class_votes(places, instances, 0, torch.zeros(1, 5, 4, 4)).shape == (0, 5)
+    points, instances = _points(torch.zeros(1, 4, 4, dtype=torch.int32))
+    assert class_votes(points, instances, 0, torch.zeros(1, 5, 4, 4)).shape == (0, 5)
 
 
 def test_a_model_without_classes_keeps_no_map_of_them() -> None:
@@ -115,7 +119,9 @@ def test_sampled_places_equal_those_of_an_upsampled_map(scale: int) -> None:
     maps = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
     upsampled = F.interpolate(maps[None], scale_factor=scale, mode="bilinear", align_corners=False)[0]
     places = torch.arange(upsampled[0].numel())[::3]
-    torch.testing.assert_close(sample(maps, places, scale), upsampled.flatten(1)[:, places], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        sample(maps, FramePoints(places, (5, 6), scale)), upsampled.flatten(1)[:, places], rtol=1e-6, atol=1e-6
+    )
 
 
 def test_places_of_the_foreground_are_found_alike_on_every_device() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stemseg.inference.semantics import class_votes, foreground_places
+from stemseg.inference.semantics import FramePoints, class_votes, foreground_places
 from stemseg.inference.tracks import TrackStore, collect_tracks
 from stemseg.inference.writers.davis import DavisWriter
 from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
@@ -39,7 +39,10 @@ def _golden_video(max_tracks: int = 20, *, logits: torch.Tensor | None = None) -
     logits = det("outgen.logits", (6, 41, 16, 32)) if logits is None else logits
     places = foreground_places(labels > 0)
     instances = [frame.flatten()[p] for frame, p in zip(labels, places, strict=True)]
-    store.add(chained_clip(range(6), labels, ids), class_votes(places, instances, 4, logits))
+    store.add(
+        chained_clip(range(6), labels, ids),
+        class_votes([FramePoints(p, (16, 32)) for p in places], instances, 4, logits),
+    )
     return collect_tracks(
         store,
         sequence_id="0001",
