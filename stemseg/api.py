@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from stemseg.config import Config, load_config
 from stemseg.inference.frame_sources import Frame, FrameSource
-from stemseg.inference.inputs import InputVideos, build_exporters, build_writers, configured_names
-from stemseg.inference.overlays import MIN_SCORE, FramePainter, OverlayWriter, decode_masks
+from stemseg.inference.inputs import InputVideos, build_exporters, build_writers, configured_names, data_section
+from stemseg.inference.overlays import FramePainter, OverlayWriter, decode_masks
 from stemseg.inference.own_videos import FrameSelection, MemoryVideo, open_own_videos
-from stemseg.inference.result_folder import ResultFolder
+from stemseg.inference.result_folder import ResultFolder, without_faint
 from stemseg.inference.run_summary import RunSummary, more_or_fewer
 from stemseg.inference.settings import config_source
+from stemseg.inference.track_scores import drawing_threshold
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
 from stemseg.modeling.model_files import read_model_info
 from stemseg.modeling.network import build_network
@@ -109,9 +110,18 @@ class Segmenter:
             tracks = self._engine.segment(source, bar.update)
         return Result(tracks, source, self)
 
-    def stream(self) -> Stream:
-        """A stream, for a camera or a video of any length; use it in a ``with`` block."""
-        return Stream(self._engine.open_stream(), self.category_names)
+    def stream(self, *, min_score: float = 0.0) -> Stream:
+        """A stream, for a camera or a video of any length; use it in a ``with`` block.
+
+        Args:
+            min_score: objects of less, by what is known so far, are left out.
+        """
+        return Stream(self._engine.open_stream(min_score=min_score), self.category_names)
+
+    @property
+    def drawing_threshold(self) -> float:
+        """The score from which objects are drawn by default."""
+        return drawing_threshold(self.cfg, data_section(None, self.cfg))
 
 
 class Result:
@@ -154,13 +164,14 @@ class Result:
         """One frame of the video, [H, W, 3] uint8, R G B. Reads the video up to there."""
         return np.ascontiguousarray(self._read(frame).image[..., ::-1])
 
-    def overlay(self, frame: int, *, min_score: float = MIN_SCORE) -> np.ndarray:
+    def overlay(self, frame: int, *, min_score: float | None = None) -> np.ndarray:
         """One frame with its objects painted over it, [H', W', 3] uint8, R G B; small frames are enlarged.
 
         Args:
-            min_score: objects of less are not drawn.
+            min_score: objects of less are not drawn; None: 0.2, or 0.05 in scores by pixels.
         """
-        drawn = [track for track in self._video.tracks if track.score >= min_score]
+        threshold = self._segmenter.drawing_threshold if min_score is None else min_score
+        drawn = [track for track in self._video.tracks if track.score >= threshold]
         image = self._read(frame).image
         masks = decode_masks(drawn, frame, (self.height, self.width))
         labels = [(track.track_id, track.category_id, track.score) for track in drawn]
@@ -171,7 +182,7 @@ class Result:
         self,
         folder: str | Path,
         *,
-        min_score: float = MIN_SCORE,
+        min_score: float | None = None,
         side_by_side: bool = False,
         exports: Sequence[str] = (),
     ) -> Path:
@@ -179,7 +190,8 @@ class Result:
 
         Args:
             folder: made where it does not exist; what an earlier result of the same name left there is replaced.
-            min_score: objects of less are not drawn.
+            min_score: objects of less are left out of results and pictures; None: of pictures as in :meth:`overlay`, of
+                results as the configuration says (``MIN_TRACK_SCORE``).
             side_by_side: the video shows each frame without and with its objects.
             exports: "coco" for polygons that annotation tools read.
 
@@ -189,17 +201,20 @@ class Result:
         folder, names, cfg = Path(folder).expanduser(), self._segmenter.category_names, self._segmenter.cfg
         videos = InputVideos([self._source], names, self._source.description)
         writers = build_writers(cfg, None, folder) + build_exporters(exports, videos, folder)
-        overlays = OverlayWriter(folder, names, min_score=min_score, side_by_side=side_by_side)
+        drawn = self._segmenter.drawing_threshold if min_score is None else min_score
+        overlays = OverlayWriter(folder, names, min_score=drawn, side_by_side=side_by_side)
         details = {
             "model": self._segmenter.name,
             "video": self._source.description,
             "more or fewer": more_or_fewer(cfg),
         }
-        summary = RunSummary(folder, names, min_score=min_score, overlays=overlays, details=details)
+        summary = RunSummary(folder, names, min_score=drawn, overlays=overlays, details=details)
         ResultFolder(folder).save(self._video, fingerprint=self._source.fingerprint())
+        least = cfg.DATA[data_section(None, cfg)].MIN_TRACK_SCORE if min_score is None else min_score
+        results = without_faint(self._video, least)
         for writer in writers:
-            writer.write_sequence(self._video)
-            writer.assemble([self._video])
+            writer.write_sequence(results)
+            writer.assemble([results])
         overlays.write(self._source, self._video)
         summary.add(self._source, self._video)
         summary.write_page()

@@ -26,7 +26,7 @@ class StreamedObject:
     Attributes:
         id: its number, the same in all frames.
         label: name of its class; "object" where the model has none.
-        score: in [0, 1]: its pixels so far, relative to the object with most.
+        score: in [0, 1], by what is known of it so far.
         mask: [H, W] bool.
         area: pixels of the mask.
         box: rectangle around it: x, y, width, height in pixels.

@@ -35,7 +35,7 @@ _CHOICES: dict[str, tuple] = {
     "MODEL.OFFSET.N_BITS": tuple(range(1, 9)),
     "TRAINING.AMP": ("none", "bf16", "fp16"),
     "INFERENCE.AMP": ("none", "bf16", "fp16"),
-    "INFERENCE.TRACK_SCORE": ("pixels", "confidence"),
+    "INFERENCE.TRACK_SCORE": ("auto", "pixels", "confidence"),
     "TRAINING.OPTIMIZER": ("SGD", "Adam"),
     "TRAINING.LR_DECAY_TYPE": ("none", "step", "exponential"),
 }
@@ -98,6 +98,7 @@ _RANGES: dict[str, Range] = {
     **dict.fromkeys(("FRAME_GAP_LOWER", "FRAME_GAP_UPPER"), Range(1, 1e6)),
     "INFERENCE_FRAME_OVERLAP": Range(1, max(CLIP_LENGTHS) - 1),
     "MAX_INFERENCE_TRACKS": Range(1, 1e6),
+    "MIN_TRACK_SCORE": _SHARE,
     **dict.fromkeys(("FILTER_MIN_AREA", "FILTER_MIN_TRACK_LENGTH"), Range(0, 1e9, length=2)),
     **dict.fromkeys(("FILTER_MIN_BOX_FILL", "FILTER_MAX_GAP_RATIO"), _SHARE._replace(length=2)),
     **dict.fromkeys(

@@ -9,7 +9,6 @@ from pathlib import Path
 from stemseg.datasets import DATASETS, find_dataset, spellings, video_datasets
 from stemseg.inference.writers import EXPORTS
 from stemseg.structures.frame_range import parse_frame_range
-from stemseg.structures.tracks import MIN_SCORE
 from stemseg.utils.arguments import CommandParser, checked, count, fraction, positive
 from stemseg.utils.errors import ConfigError
 
@@ -56,8 +55,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--resize_embeddings", action="store_true", help="cluster at the network's input size: slower, finer masks")
     add("--save_vis", action="store_true", help="also write overlays (pictures, a video) and a page, report.html")
     add("--side_by_side", action="store_true", help="with --save_vis: the video shows each frame beside its overlay")
-    add("--min_score", type=fraction, default=MIN_SCORE, metavar="P", help="with --save_vis: tracks of less are not "
-        f"drawn (default: {MIN_SCORE})")  # fmt: skip
+    add("--min_score", type=fraction, metavar="P", help="leave tracks of less out of results and pictures (default: "
+        "DATA.<DATASET>.MIN_TRACK_SCORE for results; for pictures 0.2, or 0.05 in scores by pixels)")  # fmt: skip
     add(
         "--export", nargs="+", default=[], choices=EXPORTS, help="also write polygons for annotation tools such as CVAT"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -96,7 +96,6 @@ class TrackRecorder:
 
     def __init__(self) -> None:
         self._masks: dict[int, dict[int, str]] = {}
-        self._pixels: dict[int, int] = {}
         self._categories: dict[int, int] = {}
         self._size = (0, 0)
         self._num_frames = 0
@@ -107,15 +106,19 @@ class TrackRecorder:
         self._num_frames = frame.index + 1
         for seen in frame.objects:
             self._masks.setdefault(seen.track_id, {})[frame.index] = encode_rle(seen.mask)
-            self._pixels[seen.track_id] = self._pixels.get(seen.track_id, 0) + int(seen.mask.sum())
             self._categories[seen.track_id] = seen.category_id
 
-    def tracks(self, sequence_id: str, max_tracks: int) -> VideoTracks:
-        """The tracks in most frames, ranked and numbered as those of any other video."""
+    def tracks(self, sequence_id: str, max_tracks: int, score: Callable[[list[int]], dict[int, float]]) -> VideoTracks:
+        """The tracks in most frames, ranked and numbered as those of any other video.
+
+        Args:
+            max_tracks: tracks at most.
+            score: gives the scores of the stream's tracks of some ids.
+        """
         ranked = sorted(self._masks, key=lambda i: (-len(self._masks[i]), i))[:max_tracks]
-        most = max((self._pixels[i] for i in ranked), default=1)
+        scores = score(ranked)
         tracks = [
-            Track(number, self._categories[i], self._pixels[i] / most, self._in_frames(self._masks[i]))
+            Track(number, self._categories[i], scores[i], self._in_frames(self._masks[i]))
             for number, i in enumerate(ranked, start=1)
         ]
         names = [f"{frame:05d}" for frame in range(self._num_frames)]
@@ -158,7 +161,7 @@ def record_camera(
                 _logger.info("ended; the frames so far are kept")
             for frame in stream.finish():
                 recorder.add(frame)
-            tracks = recorder.tracks(recording.stem, max_tracks)
+            tracks = recorder.tracks(recording.stem, max_tracks, stream.score_tracks)
             if not tracks.num_frames:
                 raise DataError("the camera gave no frame; is it free of other programs?")
             return tracks

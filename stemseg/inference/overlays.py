@@ -11,7 +11,7 @@ import numpy as np
 
 from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.structures.rle import decode_rle
-from stemseg.structures.tracks import MIN_SCORE, Track, VideoTracks
+from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.captions import CaptionPlacer
 from stemseg.utils.drawing import (
     VideoWriter,
@@ -79,7 +79,7 @@ class OverlayWriter:
         output_dir: Path,
         category_names: Mapping[int, str],
         *,
-        min_score: float = MIN_SCORE,
+        min_score: float = 0.0,
         side_by_side: bool = False,
     ) -> None:
         self._folder = output_dir / "overlays"

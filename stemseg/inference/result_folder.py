@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -158,6 +158,11 @@ class ResultFolder:
 def _read_track(values: Mapping[str, Any]) -> Track:
     statistics = values.get("statistics")
     return Track(**{**values, "statistics": None if statistics is None else TrackStatistics(**statistics)})
+
+
+def without_faint(tracks: VideoTracks, min_score: float) -> VideoTracks:
+    """A video's tracks without those of a lower score; the others keep their numbers."""
+    return replace(tracks, tracks=[track for track in tracks.tracks if track.score >= min_score])
 
 
 def hash_file(path: Path) -> str:

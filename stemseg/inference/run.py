@@ -29,6 +29,7 @@ from stemseg.inference.result_folder import ResultFolder, hash_file
 from stemseg.inference.run_summary import RunSummary, more_or_fewer
 from stemseg.inference.runner import InferenceRunner, check_measurable, measure_results
 from stemseg.inference.settings import load_run_config, output_directory, run_settings
+from stemseg.inference.track_scores import drawing_threshold
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
 from stemseg.modeling.model_files import ModelInfo, read_model_info
 from stemseg.modeling.network import build_network
@@ -50,6 +51,8 @@ def segment(options: argparse.Namespace) -> int:
     options.checkpoint = find_checkpoint(options.checkpoint)
     info = read_model_info(options.checkpoint)
     cfg = load_run_config(options, info)
+    section = data_section(options.dataset, cfg)
+    options.min_score = drawing_threshold(cfg, section) if options.min_score is None else options.min_score
     device = distributed.choose_device(options.device)
     process = distributed.initialize(device)
     if options.dataset is None and (number := camera_number(options.input)) is not None:
@@ -81,6 +84,7 @@ def segment(options: argparse.Namespace) -> int:
             process=process,
             num_workers=options.num_cpu_workers,
             classes=videos.classes,
+            min_score=cfg.DATA[section].MIN_TRACK_SCORE,
         )
         seconds = job.run()
         if process.is_main:

@@ -20,7 +20,7 @@ from stemseg.evaluation.report import console_text, write_evaluation
 from stemseg.inference.frame_sources import FrameSource
 from stemseg.inference.inputs import InputVideos
 from stemseg.inference.overlays import OverlayWriter
-from stemseg.inference.result_folder import ResultFolder, ResultWriter
+from stemseg.inference.result_folder import ResultFolder, ResultWriter, without_faint
 from stemseg.inference.video_segmenter import VideoSegmenter
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import ProcessInfo
@@ -42,6 +42,7 @@ class InferenceRunner:
         process: which of the processes that share the videos this is.
         num_workers: threads that read frames for pictures.
         classes: id in the results of each class of the model; None: the same.
+        min_score: tracks of less are left out of the result formats; the folder keeps them.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class InferenceRunner:
         process: ProcessInfo,
         num_workers: int,
         classes: Mapping[int, ResultClass] | None = None,
+        min_score: float = 0.0,
     ) -> None:
         self._classes = classes
         self._sources = sources
@@ -64,6 +66,7 @@ class InferenceRunner:
         self._overlays = overlays
         self._process = process
         self._num_workers = num_workers
+        self._min_score = min_score
         self._output_watch = Stopwatch()
 
     def run(self) -> dict[str, float]:
@@ -98,7 +101,7 @@ class InferenceRunner:
         tracks = self._folder.load(source.sequence_id)
         with self._output_watch.stage("writing"):
             for writer in self._writers:  # again for finished ones: cheap, and a changed filter takes effect
-                writer.write_sequence(tracks)
+                writer.write_sequence(without_faint(tracks, self._min_score))
         if self._overlays is not None and (is_new or not self._overlays.is_written(source.sequence_id)):
             with self._output_watch.stage("overlays"):
                 self._overlays.write(source, tracks, num_workers=self._num_workers)
@@ -109,7 +112,10 @@ class InferenceRunner:
             time.sleep(_POLL_SECONDS)
         with self._output_watch.stage("writing"):
             for writer in self._writers:
-                writer.assemble(self._folder.load(source.sequence_id) for source in self._sources)
+                writer.assemble(self._results(source) for source in self._sources)
+
+    def _results(self, source: FrameSource) -> VideoTracks:
+        return without_faint(self._folder.load(source.sequence_id), self._min_score)
 
     def _progress_bar(self, sources: Sequence[FrameSource]) -> tqdm:
         lengths = [length for source in sources if (length := source.expected_length) is not None]

@@ -30,6 +30,7 @@ def load_run_config(options: argparse.Namespace, info: ModelInfo = NO_INFO) -> C
     section = f"DATA.{data_section(options.dataset, cfg)}"
     changes: dict[str, Any] = {
         f"{section}.MAX_INFERENCE_TRACKS": options.max_tracks,
+        f"{section}.MIN_TRACK_SCORE": options.min_score,
         f"{section}.INFERENCE_FRAME_OVERLAP": options.frame_overlap,
         "INFERENCE.SEEDINESS_THRESHOLD": options.seediness_thresh,
         "INFERENCE.RESIZE_EMBEDDINGS": "true" if options.resize_embeddings else None,

@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stemseg.config import Config
 from stemseg.inference.clustering import ClipPoints, Clusters, posteriors
 from stemseg.structures.tracks import TrackStatistics
 
-PIXELS, CONFIDENCE = "pixels", "confidence"  # values of INFERENCE.TRACK_SCORE
+PIXELS, CONFIDENCE = "pixels", "confidence"  # values of INFERENCE.TRACK_SCORE, beside "auto"
+# by default, tracks of less are not drawn: slivers along an object's rim, parts of the scene
+_FAINT = {PIXELS: 0.05, CONFIDENCE: 0.2}
 
 
 class ClipRatings(NamedTuple):
@@ -174,5 +177,25 @@ def score_tracks(statistics: Mapping[int, TrackStatistics], kind: str) -> dict[i
 
 
 def confidence(track: TrackStatistics) -> float:
-    """The confidence: how seedy its pixels are, lowered for tracks that live short and, a little, for small ones."""
-    return min(1.0, max(0.0, track.seediness) * track.life ** (1 / 3) * track.share ** (1 / 12))
+    """The confidence: the product of the means of seediness, posterior and foreground, lowered for short lives.
+
+    The four say that the pixels lie near a center of the embedding, near their *own* center, on an object, and that the
+    clips agree; a track needs all of them. Comparable between videos; roughly the IoU to expect of good tracks.
+    """
+    return min(1.0, max(0.0, track.seediness * track.posterior * track.foreground) * track.life ** (1 / 3))
+
+
+def score_kind(cfg: Config) -> str:
+    """The kind of scores that ``INFERENCE.TRACK_SCORE`` asks for; "auto" means "pixels" in compatibility mode alone."""
+    if cfg.INFERENCE.TRACK_SCORE == "auto":
+        return PIXELS if cfg.CLUSTERING.STEMSEG_COMPAT else CONFIDENCE
+    return cfg.INFERENCE.TRACK_SCORE
+
+
+def drawing_threshold(cfg: Config, section: str) -> float:
+    """The score below which tracks are not drawn unless the user says otherwise; results may leave out more.
+
+    Args:
+        section: of DATA, which says what results leave out.
+    """
+    return max(_FAINT[score_kind(cfg)], cfg.DATA[section].MIN_TRACK_SCORE)

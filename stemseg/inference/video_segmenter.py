@@ -13,7 +13,7 @@ from stemseg.data.preprocessing import SIZE_MULTIPLE, ImagePreprocessor, build_p
 from stemseg.datasets import find_dataset
 from stemseg.inference.frame_sources import Frame, FrameSource
 from stemseg.inference.online_engine import InferenceEngine, build_engine
-from stemseg.inference.track_scores import PIXELS
+from stemseg.inference.track_scores import PIXELS, score_kind
 from stemseg.inference.tracks import collect_tracks
 from stemseg.inference.video_stream import VideoStream
 from stemseg.modeling.network import Network
@@ -82,9 +82,9 @@ class VideoSegmenter:
                 score=self._score,
             )
 
-    def open_stream(self) -> VideoStream:
-        """A stream of a video that arrives frame by frame."""
-        return VideoStream(self._new_engine(), self._preprocessor, score=self._score)
+    def open_stream(self, *, min_score: float = 0.0) -> VideoStream:
+        """A stream of a video that arrives frame by frame, without objects of a lower score."""
+        return VideoStream(self._new_engine(), self._preprocessor, score=self._score, min_score=min_score)
 
     def _batches(self, source: FrameSource) -> Iterator[list[tuple[Frame, Tensor]]]:
         frames = source.load(
@@ -138,7 +138,7 @@ def build_segmenter(
         frames_per_batch=cfg.INFERENCE.FRAMES_PER_BATCH,
         num_workers=num_workers,
         stopwatch=stopwatch,
-        score=cfg.INFERENCE.TRACK_SCORE,
+        score=score_kind(cfg),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,12 +54,21 @@ class VideoStream:
         engine: new.
         preprocessor: shared with training.
         score: what an object's score says, see :func:`stemseg.inference.track_scores.score_tracks`.
+        min_score: objects of less, by what is known so far, are left out.
     """
 
-    def __init__(self, engine: InferenceEngine, preprocessor: ImagePreprocessor, *, score: str = PIXELS) -> None:
+    def __init__(
+        self,
+        engine: InferenceEngine,
+        preprocessor: ImagePreprocessor,
+        *,
+        score: str = PIXELS,
+        min_score: float = 0.0,
+    ) -> None:
         self._engine = engine
         self._preprocessor = preprocessor
         self._score = score
+        self._min_score = min_score
         self._waiting: deque[np.ndarray] = deque()
         self._next = 0  # the first of the waiting frames
         self._resizer: MaskResizer | None = None
@@ -89,6 +99,10 @@ class VideoStream:
             self._engine.finish()
         return self._collect()
 
+    def score_tracks(self, track_ids: Sequence[int]) -> dict[int, float]:
+        """The scores of some tracks, among each other, by all that is known so far."""
+        return score_tracks(self._engine.store.measure(track_ids), self._score)
+
     def _collect(self) -> list[SeenFrame]:
         frames = []
         while self._next < len(self._engine.store):
@@ -101,11 +115,11 @@ class VideoStream:
         store = self._engine.store
         labels = store.labels(frame)
         resizer = self._resizer = self._resizer or self._new_resizer(labels.shape)
-        scores = score_tracks(store.measure(list(store.records)), self._score)
+        scores = self.score_tracks(list(store.records))
         objects = []
         for number, mask in resizer.resize(labels).items():
             record = store.records[number]
-            if mask.any():
+            if mask.any() and scores[number] >= self._min_score:
                 objects.append(SeenObject(number, record.category, scores[number], mask))
         return objects
 

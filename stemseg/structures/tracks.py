@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-MIN_SCORE = 0.05  # by default, tracks of less are not drawn: mostly slivers along an object's rim
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrackStatistics:

@@ -252,6 +252,24 @@ def test_several_videos_and_parts_of_them_are_segmented(workspace: Path, capsys:
     assert "frames 1:9:2" in capsys.readouterr().err
 
 
+def test_faint_tracks_are_left_out_of_results_but_kept_in_the_folder(workspace: Path) -> None:
+    """The same run again, with another limit, segments nothing anew."""
+    output = workspace / "out"
+    scores = {}
+    for limit in ("0", "1", None):
+        flags = ["--min_score", limit] if limit else []
+        assert _run(workspace, "--dataset", "custom", "-o", str(output), *flags) == 0
+        scores[limit] = [result["score"] for result in _results(output)]
+        kept = [json.loads(path.read_text())["tracks"] for path in sorted((output / "sequences").iterdir())]
+        assert sum(map(len, kept)) == len(scores["0"])
+    assert scores["1"] == [] and scores[None] == scores["0"] != []
+    limit = str(sorted(scores["0"])[-1])
+    assert _run(workspace, "--dataset", "custom", "-o", str(output), "--min_score", limit) == 0
+    assert _results(output)[0]["score"] == float(limit)
+    statistics = kept[0][0]["statistics"]
+    assert 0 < statistics["posterior"] <= 1 and statistics["pixels"] > 0
+
+
 def test_pictures_are_drawn_anew_where_their_settings_change(workspace: Path) -> None:
     inputs, output = ["--input", str(workspace / "images" / "two"), "--save_vis"], workspace / "model" / "inference"
     assert _run(workspace, *inputs) == 0
@@ -434,7 +452,7 @@ def test_results_are_measured_against_annotations(workspace: Path, capfd: pytest
     assert not (output / "results.json").exists()
 
     assert _run(workspace, "--dataset", "custom", "--seqs", "two") == 0
-    tracks = _results(output)[:2]
+    tracks = sorted(_results(output), key=lambda track: -track["score"])[:2]
     segmentations = [
         {i: track["segmentations"][t]["counts"] for i, track in enumerate(tracks, 1) if track["segmentations"][t]}
         for t in range(LENGTHS["two"])

@@ -42,7 +42,7 @@ def has_color(picture: np.ndarray, number: int) -> bool:
 
 
 def test_frames_their_video_and_a_sheet_are_written(video: Path, tmp_path: Path) -> None:
-    writer = OverlayWriter(tmp_path, {1: "cat", 2: "dog"})
+    writer = OverlayWriter(tmp_path, {1: "cat", 2: "dog"}, min_score=0.05)
     assert not writer.is_written("clip")
     writer.write(open_path(video), tracks())
     assert writer.is_written("clip")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -17,9 +17,12 @@ from stemseg.inference.online_engine import build_engine
 from stemseg.inference.track_scores import (
     RunningValue,
     TrackRecord,
+    confidence,
+    drawing_threshold,
     measure_track,
     rank_tracks,
     rate_instances,
+    score_kind,
     score_tracks,
 )
 from stemseg.inference.tracks import TrackStore
@@ -190,6 +193,37 @@ def test_scores_by_confidence_do_not_depend_on_the_other_tracks() -> None:
     scores = score_tracks(tracks, "confidence")
     assert 1 >= scores[1] > scores[2] > 0 and scores[1] > scores[3] > 0
     assert score_tracks({2: tracks[2]}, "confidence") == {2: scores[2]}
+
+
+def test_confidence_is_a_product_that_every_part_can_lower() -> None:
+    track = _statistics(seediness=0.8, posterior=0.7, foreground=0.9, life=0.125)
+    assert confidence(track) == pytest.approx(0.8 * 0.7 * 0.9 / 2)
+    for name in ("seediness", "posterior", "foreground", "life"):
+        assert confidence(replace(track, **{name: 0.1})) < confidence(track)
+    assert confidence(_statistics(seediness=-0.1)) == 0
+
+
+def test_scores_are_as_published_in_compatibility_mode_alone() -> None:
+    kinds = {
+        (compat, score): score_kind(
+            load_config(None, [f"CLUSTERING.STEMSEG_COMPAT={compat}", f"INFERENCE.TRACK_SCORE={score}"])
+        )
+        for compat in ("true", "false")
+        for score in ("auto", "pixels", "confidence")
+    }
+    assert kinds.pop(("true", "auto")) == "pixels" and kinds.pop(("false", "auto")) == "confidence"
+    assert all(kind == score for (_, score), kind in kinds.items())
+
+
+def test_pictures_show_no_more_than_results_hold() -> None:
+    least = {
+        (score, dropped): drawing_threshold(
+            load_config(None, [f"INFERENCE.TRACK_SCORE={score}", f"DATA.OVIS.MIN_TRACK_SCORE={dropped}"]), "OVIS"
+        )
+        for score in ("pixels", "confidence")
+        for dropped in (0.0, 0.3)
+    }
+    assert list(least.values()) == [0.05, 0.3, 0.2, 0.3]
 
 
 def test_scores_by_pixels_are_relative_to_the_largest() -> None:

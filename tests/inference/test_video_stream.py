@@ -18,9 +18,10 @@ SIZE = (64, 96)
 OVERLAP = 4
 
 
-def config() -> Config:
+def config(score: str) -> Config:
     return load_config(
         {
+            "INFERENCE": {"TRACK_SCORE": score},
             "INPUT": {"NUM_CLASSES": 4, "NUM_FRAMES": 8, "MIN_DIM": 64, "MAX_DIM": 96, "IMAGE_MEAN": [0.0, 0.0, 0.0]},
             "MODEL": {"USE_SEMSEG_HEAD": True},
             "CLUSTERING": {"MIN_SEEDINESS_PROB": 0.5},
@@ -34,8 +35,8 @@ class Fake(FakeNetwork):
         return self.eval()
 
 
-def segmenter() -> VideoSegmenter:
-    return build_segmenter(config(), Fake(), device=torch.device("cpu"))
+def segmenter(score: str = "pixels") -> VideoSegmenter:
+    return build_segmenter(config(score), Fake(), device=torch.device("cpu"))
 
 
 def frames(length: int) -> np.ndarray:
@@ -97,3 +98,20 @@ def test_a_frame_of_another_size_is_refused() -> None:
 
 def test_an_empty_stream_ends_without_frames() -> None:
     assert segmenter().open_stream().finish() == []
+
+
+def test_faint_objects_are_left_out_of_a_stream() -> None:
+    whole, part = (run(segmenter("confidence").open_stream(min_score=m), frames(24)) for m in (0.0, 0.75))
+    scores = [[found.score for found in frame.objects] for frame in whole]
+    assert min(map(min, scores)) < 0.75 <= max(map(max, scores))
+    assert [[found.score for found in frame.objects] for frame in part] == [
+        [score for score in row if score >= 0.75] for row in scores
+    ]
+
+
+@pytest.mark.parametrize("kind", ["pixels", "confidence"])
+def test_the_last_scores_of_a_stream_are_those_of_the_whole_video(kind: str) -> None:
+    images = frames(24)
+    *_, last = run(segmenter(kind).open_stream(), images)
+    whole = segmenter(kind).segment(MemoryVideo(images[..., ::-1]))
+    assert sorted(found.score for found in last.objects) == pytest.approx(sorted(t.score for t in whole.tracks))
