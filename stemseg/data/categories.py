@@ -6,6 +6,7 @@ the map is an error, never a silent remap.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -244,6 +245,12 @@ def _custom_space(labels: Mapping[int, str] | None) -> CategorySpace:
     if sorted(labels) != list(range(1, len(labels) + 1)):
         raise ConfigError(
             f"the category ids of DATA.CUSTOM.TRAIN_JSON are {sorted(labels)}, expected 1 to {len(labels)} without gaps"
+        )
+    names = Counter(map(_normal, labels.values()))
+    if len(names) < len(labels):
+        raise ConfigError(
+            f"DATA.CUSTOM.TRAIN_JSON names the category '{names.most_common(1)[0][0]}' twice, expected every name "
+            "once; rename one of the two"
         )
     return CategorySpace(CUSTOM, dict(labels))
 

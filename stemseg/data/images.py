@@ -5,15 +5,20 @@ Images are B G R uint8 [H, W, 3], as OpenCV gives them, everywhere until normali
 
 from __future__ import annotations
 
+import io
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from stemseg.structures.rle import decode_rle
-from stemseg.utils.errors import DataError
+from stemseg.utils.errors import DataError, located
+from stemseg.utils.files import MAX_IMAGE_PIXELS, read_bytes
 
+_MAX_BYTES = 1 << 29  # of an image file; a picture of the most pixels has 200 MB uncompressed
+_COMPLETE = "check that the dataset is complete and that its folder is the one the annotations were made for"
 _SMALL = 0.1  # below this share of the image, resizing only a mask's extent is cheaper (measured: 3 to 8 times)
 
 
@@ -36,13 +41,9 @@ def read_image(
         DataError: where the file is missing, is not an image, is damaged, or has another size than annotated.
     """
     prefix = f"{where}: " if where else ""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{prefix}cannot read the image {path} ({error.strerror or error}); check that the dataset is complete and "
-            "that its folder is the one the annotations were made for"
-        ) from error
+    with located(f"{where}: cannot read the image") if where else located("cannot read the image"):
+        content = read_bytes(path, max_bytes=_MAX_BYTES, next_step=_COMPLETE)
+    _check_pixels(content, f"{prefix}{path}")
     image = _decode(content, turned)
     if image is None:
         raise DataError(
@@ -55,6 +56,19 @@ def read_image(
             f"{expected_size[0]} x {expected_size[1]}; images and annotation file do not belong together"
         )
     return image
+
+
+def _check_pixels(content: bytes, where: str) -> None:
+    """Refuse an image of more pixels than any picture has, by its header; a small file can unpack to any size."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            pixels = image.width * image.height
+    except Image.DecompressionBombError:
+        pixels = MAX_IMAGE_PIXELS + 1
+    except (OSError, SyntaxError, ValueError, EOFError):
+        return  # a format that Pillow does not know, or damage; decoding tells
+    if pixels > MAX_IMAGE_PIXELS:
+        raise DataError(f"{where} has more than {MAX_IMAGE_PIXELS} pixels, the most that are possible; make it smaller")
 
 
 def _decode(content: bytes, turned: bool) -> np.ndarray | None:

@@ -23,13 +23,14 @@ SIZE_MULTIPLE = 32  # the coarsest feature map has stride 32
 def resize_dims(height: int, width: int, min_dim: int, max_dim: int) -> tuple[int, int]:
     """(height, width) at which an image enters the network, (1.1).
 
-    The shorter side becomes ``min_dim`` unless that makes the longer one exceed ``max_dim``, which then decides.
+    The shorter side becomes ``min_dim`` unless that makes the longer one exceed ``max_dim``, which then decides; of an
+    image as thin as a line a side stays 1 pixel.
     """
     shorter, longer = min(height, width), max(height, width)
     scale = min_dim / shorter
     if longer * scale > max_dim:
         scale = max_dim / longer
-    return round(scale * height), round(scale * width)
+    return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 def padded_dims(height: int, width: int, multiple: int = SIZE_MULTIPLE) -> tuple[int, int]:
@@ -114,7 +115,8 @@ def build_preprocessor(cfg: Config, *, min_dim: int | None = None, max_dim: int 
     """The preprocessor of a configuration; ``min_dim`` or ``max_dim`` alone keeps the configured ratio of the two."""
     configured = cfg.INPUT
     if min_dim is None:
-        min_dim = configured.MIN_DIM if max_dim is None else round(max_dim * configured.MIN_DIM / configured.MAX_DIM)
+        ratio = configured.MIN_DIM / configured.MAX_DIM
+        min_dim = configured.MIN_DIM if max_dim is None else max(1, round(max_dim * ratio))
     if max_dim is None:
         max_dim = round(min_dim * configured.MAX_DIM / configured.MIN_DIM)
     return ImagePreprocessor(

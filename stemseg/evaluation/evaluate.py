@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,10 @@ from stemseg.evaluation.youtube_vis.files import load_ground_truth, load_results
 from stemseg.evaluation.youtube_vis.oracle import evaluate_oracles
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.arguments import DEFAULT_WORKERS
+from stemseg.utils.errors import DataError
+from stemseg.utils.text import shorten_list
+
+_logger = logging.getLogger("stemseg.evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,8 @@ def run_evaluation(kind: str, options: RunOptions) -> Evaluation:
 def run_youtube_vis(options: RunOptions) -> Evaluation:
     """AP of ``results.json``."""
     truth = load_ground_truth(options.ground_truth)
+    if not any(video.tracks for video in truth.videos):
+        raise DataError(f"{truth.source} has no annotated object, so nothing can be measured; is it the right file?")
     results = load_results(options.results, truth)
     if options.sequences:
         truth, results = _select(truth, results, options.sequences)
@@ -93,6 +100,14 @@ def run_kitti_mots(options: RunOptions) -> Evaluation:
     """sMOTSA, HOTA and their parts of ``results/<sequence>.txt``."""
     pairs = open_mots(options.results, options.ground_truth, sequences=options.sequences)
     report = evaluate_mots(pairs, workers=options.workers, progress=_bar(options))
+    empty = shorten_list(report.empty_sequences)
+    if len(report.empty_sequences) == len(pairs):
+        raise DataError(
+            f"{options.ground_truth}: the ground truth of {empty} has neither cars nor pedestrians, so nothing can be "
+            "measured; is it the right folder?"
+        )
+    if report.empty_sequences:
+        _logger.warning("%s: the ground truth of %s has neither cars nor pedestrians", options.ground_truth, empty)
     return Evaluation(report, mots_charts(report), lambda count: worst_mots_tracks(pairs, count))
 
 

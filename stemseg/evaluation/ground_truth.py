@@ -9,7 +9,8 @@ from pathlib import Path
 from stemseg.structures.annotations import VideoAnnotations, VideoSequence
 from stemseg.structures.tracks import unique_frame_names
 from stemseg.utils.errors import DataError
-from stemseg.utils.text import shorten_list
+from stemseg.utils.files import read_text
+from stemseg.utils.text import shorten_list, shown
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,25 @@ def read_sequence_names(texts: Sequence[str]) -> dict[str, int | None]:
     Raises:
         DataError: where a file of that name holds no sequence.
     """
-    if len(texts) != 1 or not Path(texts[0]).is_file():
+    if len(texts) != 1 or not _is_file(texts[0]):
         return dict.fromkeys(texts)
-    lines = [line.split() for line in Path(texts[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split() for line in read_text(texts[0]).splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{texts[0]} names no sequence; expected a name in each line")
-    return {fields[0]: int(fields[3]) if len(fields) == 4 and fields[3].isdigit() else None for fields in lines}
+    return {fields[0]: _last_frame(fields, texts[0]) if len(fields) == 4 else None for fields in lines}
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than a name can be, or with a zero byte
+        return False
+
+
+def _last_frame(fields: Sequence[str], where: str) -> int:
+    if not (fields[3].isascii() and fields[3].isdigit() and len(fields[3]) <= 6):
+        raise DataError(f"{where}: last frame of {fields[0]} is {shown(fields[3])}, expected a number from 0 to 999999")
+    return int(fields[3])
 
 
 def check_sequences(known: Iterable[str], found: Iterable[str], wanted: Iterable[str] | None, where: Path) -> list[str]:

@@ -10,15 +10,17 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from stemseg.structures.rle import check_rle_size
 from stemseg.structures.tracks import Track, TrackStatistics, VideoTracks
-from stemseg.utils.errors import ConfigError, DataError
+from stemseg.utils.errors import ConfigError, DataError, hinted, located
 from stemseg.utils.files import file_name, make_folder, write_text
-from stemseg.utils.text import shorten_list
+from stemseg.utils.json_values import Entry, mapping, name_in_folder, read_json
+from stemseg.utils.text import shorten_list, shown
 
 _SHOWN_DIFFERENCES = 5
 _MADE_FROM_SETTINGS = ("sequences", "results", "overlays")
@@ -120,13 +122,12 @@ class ResultFolder:
             DataError: where its file is damaged.
         """
         path = self._file(sequence_id)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            notes = content.pop("input", {})
-            tracks = VideoTracks(**{**content, "tracks": [_read_track(track) for track in content["tracks"]]})
-            return Record(tracks, **notes)
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path} is not a result of this version: {error}; delete it to segment it anew") from error
+        with hinted("delete it to segment it anew"):
+            file = Entry(read_json(path), path)
+            tracks = _read_tracks(file)
+            if str(tracks.sequence_id) != str(sequence_id):
+                raise DataError(f"{path} holds sequence {shown(tracks.sequence_id)}, expected {shown(sequence_id)}")
+            return _read_notes(tracks, Entry(file.values.get("input") or {}, f"{path}: 'input'"))
 
     def discard_changed(self, fingerprints: Mapping[str | int, str]) -> list[str | int]:
         """Throw away the results of sequences whose files changed since; returns their ids.
@@ -149,15 +150,55 @@ class ResultFolder:
         return self._sequences / f"{file_name(sequence_id)}.json"
 
     def _read_settings(self) -> dict[str, Any] | None:
-        try:
-            return json.loads(self._settings_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not self._settings_file.exists():
             return None
+        with hinted("give another --output_dir"):
+            return dict(mapping(read_json(self._settings_file), str(self._settings_file)))
 
 
-def _read_track(values: Mapping[str, Any]) -> Track:
-    statistics = values.get("statistics")
-    return Track(**{**values, "statistics": None if statistics is None else TrackStatistics(**statistics)})
+def _read_notes(tracks: VideoTracks, notes: Entry) -> Record:
+    counts = {key: Entry(notes.values.get(key) or {}, notes.place(key)) for key in ("left_out", "lost")}
+    fingerprint = notes.text("fingerprint") if notes.values.get("fingerprint") else ""
+    return Record(tracks, fingerprint, *({name: c.whole(name) for name in c.values} for c in counts.values()))
+
+
+def _read_tracks(file: Entry) -> VideoTracks:
+    """The record of a sequence, which may have come from anywhere: frame names, say, become names of files."""
+    height, width = file.size()
+    num_frames = file.whole("num_frames", 1)
+    names = [name_in_folder(name, f"{file.where}: frame name {t}") for t, name in enumerate(file.items("frame_names"))]
+    tracks = [_read_track(entry, height, width, num_frames) for entry in file.entries("tracks", "track")]
+    if len(names) != num_frames:
+        raise DataError(f"{file.where}: found {len(names)} frame names for {num_frames} frames, expected one each")
+    return VideoTracks(file.identity("sequence_id"), height, width, num_frames, names, tracks)
+
+
+def _read_track(entry: Entry, height: int, width: int, num_frames: int) -> Track:
+    masks = entry.items("segmentations")
+    if len(masks) != num_frames or not all(mask is None or isinstance(mask, str) for mask in masks):
+        raise DataError(
+            f"{entry.where}: 'segmentations' are no list of a text, or null, for each of {num_frames} frames"
+        )
+    for t, mask in enumerate(masks):
+        if mask is not None:
+            with located(f"{entry.where}, frame {t}"):
+                check_rle_size(mask, height, width)
+    return Track(
+        entry.whole("track_id", 1),
+        entry.whole("category_id"),
+        entry.number("score"),
+        masks,
+        _read_statistics(Entry(entry.get("statistics"), entry.place("statistics"))) if "statistics" in entry else None,
+    )
+
+
+def _read_statistics(entry: Entry) -> TrackStatistics:
+    names = [field.name for field in fields(TrackStatistics)]
+    values = {name: entry.number(name) for name in names if name in entry}
+    needed = [field.name for field in fields(TrackStatistics) if field.default is MISSING]
+    for name in needed:
+        entry.get(name)
+    return TrackStatistics(**{**values, "pixels": entry.whole("pixels")})
 
 
 def without_faint(tracks: VideoTracks, min_score: float) -> VideoTracks:

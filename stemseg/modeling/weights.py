@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 
 from stemseg.utils.errors import CheckpointError
 from stemseg.utils.files import write_file
-from stemseg.utils.text import first_line, shorten_list
+from stemseg.utils.text import first_line, shorten_list, shown
 
 MODELS_DIR_VARIABLE = "STEMSEG_MODELS_DIR"
+_START = 512  # bytes that tell what a file is
+_TEXT_BYTES = bytes([9, 10, 13, *range(32, 127)])
 PRETRAINED_DIR = Path(__file__).resolve().parents[1] / "pretrained"  # of models that ship with the package
 
 
@@ -70,20 +73,46 @@ def load_weights_file(path: str | Path, *, weights_needed: bool = True) -> Any:
         CheckpointError: where the file is missing, damaged or holds anything else.
     """
     path = find_checkpoint(path)
+    _refuse_other_files(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             lazily = not weights_needed and zipfile.is_zipfile(path)  # other files were written by torch before 1.6
             return torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
     except pickle.UnpicklingError as error:
+        # PyTorch's own message is not passed on: it advises to load the file unsafely
+        name = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise CheckpointError(
-            f"{path} holds objects other than tensors, numbers and texts, and loading those could run foreign code: "
-            f"{first_line(error)}. Save its state dict alone with torch.save, or convert a backbone with "
-            "stemseg-convert-backbone"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+            f"{path} {f'holds {name[1]}' if name else 'is damaged or holds other objects'}, expected tensors, numbers "
+            "and texts alone, since loading others could run foreign code. Save its state dict alone with torch.save, "
+            "or convert a backbone with stemseg-convert-backbone"
+        ) from None
+    except Exception as error:  # a damaged archive or pickle program can fail in any way
+        reason = "" if "weights_only" in str(error) else f" ({type(error).__name__}: {first_line(error)})"
         raise CheckpointError(
-            f"{path} can't be read as a PyTorch file: {first_line(error)}. Was it downloaded or copied completely?"
-        ) from error
+            f"{path} can't be read as a PyTorch file{reason}; was it downloaded or copied completely? Do it again"
+        ) from None
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Say what a file is that begins as no file of PyTorch's does: a failed download, most of the time.
+
+    Raises:
+        CheckpointError: where it is empty or a text.
+    """
+    with path.open("rb") as file:
+        start = file.read(_START)
+    head = start.lstrip().lower()
+    if not start:
+        found = "is empty"
+    elif head.startswith(b"version https://git-lfs"):
+        found = "is a pointer of Git LFS, not the file itself; run `git lfs pull` in its repository"
+    elif head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        found = "is a web page, not the file itself; open it in a browser to see what went wrong"
+    elif not start.translate(None, _TEXT_BYTES):
+        found = f"is a text ({shown(start[:60].decode('latin1'))})"
+    else:
+        return
+    raise CheckpointError(f"{path} {found}, expected a file that torch.save wrote; download or copy it again")
 
 
 def _numpy_globals() -> list[Any]:
@@ -173,7 +202,9 @@ def load_state(module: nn.Module, state: Any, *, where: str | Path, next_step: s
         CheckpointError: where it is no state dict, keys and shapes differ from the module's, or a number is not finite.
     """
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{where} holds no state dict (names and tensors), found a {type(state).__name__}")
+        raise CheckpointError(
+            f"{where} holds no state dict (names and tensors), found a {type(state).__name__}; is it a checkpoint?"
+        )
     state = {key.removeprefix("module."): value for key, value in state.items()}
     own = module.state_dict()
     problems = {

@@ -28,8 +28,9 @@ from stemseg.modeling.weights import (
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss
 from stemseg.training.optimizer import LearningRateSchedule
-from stemseg.utils.errors import CheckpointError, TrainingError
+from stemseg.utils.errors import CheckpointError, TrainingError, hinted
 from stemseg.utils.files import make_folder, write_text
+from stemseg.utils.json_values import Entry, read_json
 from stemseg.utils.text import shorten_list
 
 _logger = logging.getLogger(__name__)
@@ -88,11 +89,18 @@ class CheckpointStore:
         return True
 
     def _best(self) -> dict[str, Any] | None:
-        """The record of ``best.pth``; None where there is none."""
-        try:
-            return json.loads(self._best_record.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        """The record of ``best.pth``; None where there is none.
+
+        Raises:
+            DataError: where it is damaged.
+        """
+        if not self._best_record.exists():
             return None
+        next_step = f"remove it and {_BEST} beside it, then the next evaluation writes both anew"
+        record = Entry(read_json(self._best_record, next_step=next_step), self._best_record)
+        with hinted(next_step):
+            values = {"iteration": record.whole("iteration"), "value": record.number("value")}
+            return values | ({"measure": record.text("measure")} if "measure" in record else {})
 
     def set_aside(self, after: int) -> None:
         """Move files of later iterations than ``after`` into a sub-folder, so that no run resumes from them."""

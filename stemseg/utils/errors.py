@@ -53,6 +53,15 @@ def in_a_line(error: BaseException) -> str:
 
 
 @contextmanager
+def hinted(next_step: str) -> Iterator[None]:
+    """Add what a user can do to the message of any error of ours that the ``with`` block raises."""
+    try:
+        yield
+    except StemsegError as error:
+        raise type(error)(f"{error}; {next_step}") from None
+
+
+@contextmanager
 def located(where: str) -> Iterator[None]:
     """Put ``where`` in front of the message of any error of ours that the ``with`` block raises.
 

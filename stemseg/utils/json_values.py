@@ -212,6 +212,14 @@ def inner_path(value: Any, where: str) -> str:
     return path
 
 
+def name_in_folder(value: Any, where: str) -> str:
+    """The value, if it can be the name of a file in a folder, and of none anywhere else."""
+    name = inner_path(value, where)
+    if name == "." or "/" in name or "\\" in name:
+        fail(where, value, "a name without a folder")
+    return name
+
+
 def is_unicode(value: str) -> bool:
     """Whether a text holds no half characters (surrogates), which no file can hold."""
     try:

@@ -31,7 +31,7 @@ def test_gray_images_have_three_channels(tmp_path, image):
 
 
 def test_a_missing_image_names_who_wants_it(tmp_path):
-    with pytest.raises(DataError, match=r"sequence 'bear', frame 3: cannot read the image .*a.jpg \(No such file"):
+    with pytest.raises(DataError, match=r"sequence 'bear', frame 3: cannot read the image: .*a.jpg does not exist"):
         read_image(tmp_path / "a.jpg", "sequence 'bear', frame 3")
 
 

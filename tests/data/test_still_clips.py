@@ -88,5 +88,5 @@ def test_damage_is_named(tmp_path):
     with pytest.raises(DataError, match=r"image '0.png', instance 1: category 8 is not in"):
         make_clips(tmp_path, [dataclasses.replace(image, categories=[1, 8, 2])])
     (tmp_path / "0.png").unlink()
-    with pytest.raises(DataError, match=r"image '0.png': cannot read the image .*0.png"):
+    with pytest.raises(DataError, match=r"image '0.png': cannot read the image: .*0.png"):
         make_clips(tmp_path, [image]).load(0)

@@ -150,7 +150,7 @@ def test_damaged_frames_name_sequence_frame_and_file(tmp_path):
     with pytest.raises(DataError, match=r"videos.json: sequence 'seq', frame 2: .*00002.png .*can be decoded"):
         clips.load(0, [0, 2])
     (tmp_path / sequence.image_paths[3]).unlink()
-    with pytest.raises(DataError, match=r"sequence 'seq', frame 3: cannot read the image .*00003.png"):
+    with pytest.raises(DataError, match=r"sequence 'seq', frame 3: cannot read the image: .*00003.png"):
         clips.load(0, [3])
 
 

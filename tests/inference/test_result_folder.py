@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stemseg.inference.result_folder import ResultFolder
+from stemseg.structures.rle import encode_rle
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.errors import ConfigError, DataError
 
@@ -14,7 +16,7 @@ SETTINGS = {"checkpoint": "a.pth", "config": {"INPUT": {"MIN_DIM": 88, "MEAN": (
 
 
 def _tracks(sequence_id: str | int) -> VideoTracks:
-    return VideoTracks(sequence_id, 4, 6, 2, ["00000", "00001"], [Track(1, 3, 0.5, ["PR>", None])])
+    return VideoTracks(sequence_id, 4, 6, 2, ["00000", "00001"], [Track(1, 3, 0.5, [encode_rle(np.eye(4, 6)), None])])
 
 
 @pytest.mark.parametrize("sequence_id", [5, "5", "bear", "train/01 (a)", "Ü"])

@@ -42,12 +42,17 @@ def open_davis(
     folder, ground_truth = results_folder(results), Path(ground_truth)
     found = {name_of_file(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     if ground_truth.is_file():
-        annotated = ground_truth_from_annotations(load_video_annotations(ground_truth)).videos
+        annotated = ground_truth_from_annotations(load_video_annotations(ground_truth, check_masks=True)).videos
         videos = {video.id: video for video in annotated}
         names = check_sequences(videos, found, sequences, folder)
         return [_painted(videos[name], found[name], all_objects) for name in names]
     root, default = _png_root(ground_truth, protocol)
-    known = sorted(path.name for path in root.iterdir() if path.is_dir())
+    known = sorted(path.name for path in root.iterdir() if path.is_dir() and any(path.glob("*.png")))
+    if not known:
+        raise DataError(
+            f"{root} holds no <sequence>/00000.png; expected ground truth: DAVIS' root with annotations "
+            f"({', '.join(_annotation_names(protocol))}, with 480p), the folder of one of these, or a standard JSON"
+        )
     names = check_sequences(known, found, default if sequences is None else sequences, folder)
     return [_from_pngs(root / name, found[name], all_objects) for name in names]
 
@@ -68,12 +73,16 @@ def _png_root(path: Path, protocol: DavisProtocol) -> tuple[Path, list[str] | No
     """The folder of the ground truth's sequences, and the names of DAVIS' validation set where ``path`` is its root."""
     if not path.is_dir():
         raise DataError(f"{path} does not exist; expected DAVIS' root, its folder of annotations, or a standard JSON")
-    names = ("Annotations_unsupervised", "Annotations") if protocol.match_proposals else ("Annotations",)
-    for name in names:
+    for name in _annotation_names(protocol):
         if (path / name / "480p").is_dir():
             listing = path / "ImageSets" / "2017" / "val.txt"
             return path / name / "480p", list(read_sequence_names([str(listing)])) if listing.is_file() else None
     return path, None
+
+
+def _annotation_names(protocol: DavisProtocol) -> tuple[str, ...]:
+    """Folders of ground truth in DAVIS' root, the best first."""
+    return ("Annotations_unsupervised", "Annotations") if protocol.match_proposals else ("Annotations",)
 
 
 def _from_pngs(truth: Path, prediction: Path, all_objects: bool) -> DavisVideo:

@@ -20,6 +20,7 @@ from stemseg.evaluation.masks import VOID, IdMapSource
 from stemseg.evaluation.report import MetricTable
 from stemseg.utils.errors import DataError
 from stemseg.utils.parallel import run_jobs
+from stemseg.utils.text import shorten_list
 
 MAX_PROPOSALS = 20
 DAVIS_COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
@@ -142,7 +143,13 @@ def evaluate_davis(
     score = functools.partial(score_video, protocol=protocol)
     sizes = [len(video.truth) for video in videos]
     per_video = run_jobs(score, videos, sizes=sizes, workers=workers, progress=progress)
-    return DavisReport([scores for video in per_video for scores in video])
+    report = DavisReport([scores for video in per_video for scores in video])
+    if not report.objects:
+        raise DataError(
+            f"the ground truth of {shorten_list(video.name for video in videos)} has no object that counts, so nothing "
+            "can be measured; is it the right one? --all_objects counts objects that enter after the first frame"
+        )
+    return report
 
 
 def score_video(video: DavisVideo, protocol: DavisProtocol) -> list[ObjectScores]:
@@ -199,7 +206,14 @@ def _frames_that_count(video: DavisVideo, protocol: DavisProtocol) -> range:
 
 def _first_frame_ids(video: DavisVideo) -> list[int]:
     present = np.unique(video.truth.read(0)).tolist()
-    return list(range(1, max((i for i in present if i != video.void_id), default=0) + 1))
+    highest = max((i for i in present if i != video.void_id), default=0)
+    if not highest:
+        raise DataError(
+            f"sequence '{video.name}': the first frame of its ground truth has no object: its pixels are {present}, "
+            "expected object numbers from 1 to 254. The ground truth of DAVIS 2016 has 0 and 255 alone: take that "
+            "of DAVIS 2017; --all_objects counts objects that enter later; --sequences leaves the sequence out"
+        )
+    return list(range(1, highest + 1))
 
 
 def _read_pair(

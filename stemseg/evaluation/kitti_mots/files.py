@@ -88,14 +88,23 @@ def read_mots_pngs(folder: str | Path) -> MotsSequence:
     frames: dict[int, list[MotsObject]] = {}
     sizes: dict[tuple[int, int], int] = {}
     for path in sorted(folder.glob("*.png")):
-        if not (path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10):
-            raise DataError(f"{path} is not named by its frame number, such as 000000.png; rename or remove it")
         ids = read_id_map(path)
-        frames[int(path.stem)] = [_object_of(int(i), encode_rle(ids == i), path) for i in np.unique(ids) if i]
-        sizes.setdefault(ids.shape, int(path.stem))
+        frames[frame_number(path)] = [_object_of(int(i), encode_rle(ids == i), path) for i in np.unique(ids) if i]
+        sizes.setdefault(ids.shape, frame_number(path))
     if not sizes:
         raise DataError(f"{folder} holds no PNG; expected one for each frame, such as 000000.png")
     return MotsSequence(folder.name, *_only_size(sizes, folder), frames)
+
+
+def frame_number(path: Path) -> int:
+    """The number of the frame that a PNG is named by.
+
+    Raises:
+        DataError: where it is named otherwise.
+    """
+    if not (path.stem.isascii() and path.stem.isdigit() and len(path.stem) <= 6):
+        raise DataError(f"{path} is not named by its frame number, such as 000000.png; rename or remove it")
+    return int(path.stem)
 
 
 def mots_from_ground_truth(ground_truth: GroundTruth) -> list[MotsSequence]:

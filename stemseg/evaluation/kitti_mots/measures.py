@@ -21,6 +21,7 @@ from stemseg.evaluation.kitti_mots.files import (
     MOTS_CLASSES,
     MotsObject,
     MotsSequence,
+    frame_number,
     mots_from_ground_truth,
     read_mots,
 )
@@ -78,6 +79,11 @@ class MotsScores:
     def __add__(self, other: MotsScores) -> MotsScores:
         return MotsScores(self.clear + other.clear, self.hota + other.hota)
 
+    @property
+    def num_objects(self) -> int:
+        """Masks of the ground truth."""
+        return self.clear.tp + self.clear.fn
+
     def row(self) -> list[Cell]:
         """The figures in the order of :data:`MOTS_COLUMNS`."""
         clear, hota = self.clear, self.hota
@@ -90,6 +96,11 @@ class MotsReport:
     """Scores of each class in each sequence: ``per_sequence[sequence][class name]``."""
 
     per_sequence: dict[str, dict[str, MotsScores]]
+
+    @property
+    def empty_sequences(self) -> list[str]:
+        """Names of those whose ground truth has neither cars nor pedestrians."""
+        return [name for name, result in self.per_sequence.items() if not any(s.num_objects for s in result.values())]
 
     def per_class(self) -> dict[str, MotsScores]:
         """Each class over all sequences."""
@@ -217,7 +228,7 @@ def open_mots(
 def _find_truth(path: Path) -> tuple[Mapping[str, MotsSequence | Path], dict[str, int]]:
     """Ground truth of each sequence by name, and the number of its last frame where the files tell."""
     if path.is_file() and path.suffix == ".json":
-        loaded = mots_from_ground_truth(ground_truth_from_annotations(load_video_annotations(path)))
+        loaded = mots_from_ground_truth(ground_truth_from_annotations(load_video_annotations(path, check_masks=True)))
         return {sequence.name: sequence for sequence in loaded}, {s.name: s.last_frame for s in loaded}
     folder = next((path / name for name in _TRUTH_FOLDERS if (path / name).is_dir()), path)
     if not folder.is_dir():
@@ -230,4 +241,4 @@ def _find_truth(path: Path) -> tuple[Mapping[str, MotsSequence | Path], dict[str
         raise DataError(
             f"{folder} holds neither <sequence>.txt nor <sequence>/000000.png; expected KITTI-MOTS' annotations"
         )
-    return folders, {name: max(int(f.stem) for f in child.glob("[0-9]*.png")) for name, child in folders.items()}
+    return folders, {name: max(map(frame_number, child.glob("*.png"))) for name, child in folders.items()}

@@ -169,7 +169,7 @@ def test_youtube_vis_names_everything_that_is_wrong_at_once(tmp_path, output, ca
         "annotation 207 has category 99",
         "annotation 107 is of video 1234, which the file does not list",
         "video 7: has length 8, but 3 file_names",
-        "cannot read the image", "0007/00001.jpg (No such file or directory)",
+        "cannot read the image", "0007/00001.jpg does not exist",
         "video 5: ", "00002.jpg is 8 x 8",
         arguments=["youtube_vis", tmp_path],
     )  # fmt: skip
