@@ -194,7 +194,7 @@ def _read_track(entry: Entry, height: int, width: int, num_frames: int) -> Track
 
 def _read_statistics(entry: Entry) -> TrackStatistics:
     names = [field.name for field in fields(TrackStatistics)]
-    values = {name: entry.number(name) for name in names if name in entry}
+    values: dict[str, Any] = {name: entry.number(name) for name in names if name in entry}
     needed = [field.name for field in fields(TrackStatistics) if field.default is MISSING]
     for name in needed:
         entry.get(name)
