@@ -114,7 +114,7 @@ class InferenceEngine:
         self._clustering = clustering
         self._chainer = chainer
         self._semantics = semantics
-        self._stopwatch = stopwatch or Stopwatch(settings.device)
+        self._stopwatch = stopwatch or Stopwatch()
         self._schedule = ClipSchedule(settings.clip_length, settings.frame_overlap)
         self._stream = network.open_stream()
         self._averages = FrameAverages()  # of what tells the foreground ...

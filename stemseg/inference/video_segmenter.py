@@ -118,7 +118,7 @@ def build_segmenter(
         clustering_device: None clusters where the network is.
     """
     network.to(device).prepare_for_inference()
-    stopwatch = stopwatch or Stopwatch(device)
+    stopwatch = stopwatch or Stopwatch()
     rules = cfg.DATA[section or find_dataset(cfg.TRAINING.MODE).section]
 
     def new_engine() -> InferenceEngine:

@@ -55,16 +55,16 @@ def _parameter_groups(module: nn.Module, rate: float, backbone_factor: float) ->
 
 def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
     """L2 norm of the gradients of ``parameters`` taken together; those without a gradient count as 0. A scalar."""
-    norms = [p.grad.norm() for p in parameters if p.grad is not None]
-    return torch.stack(norms).norm() if norms else torch.zeros(())
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return torch.stack(torch._foreach_norm(gradients)).norm() if gradients else torch.zeros(())
 
 
 def shrink_gradient(parameters: Sequence[Tensor], norm: Tensor, maximum: float) -> None:
     """Scale the gradients, whose norm is ``norm``, so that it is at most ``maximum``."""
     factor = torch.clamp(maximum / (norm + 1e-6), max=1.0)
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad.mul_(factor)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if gradients:
+        torch._foreach_mul_(gradients, factor)
 
 
 def build_scaler(amp: str, device: torch.device) -> torch.amp.GradScaler:

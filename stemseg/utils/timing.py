@@ -12,33 +12,58 @@ import torch
 
 
 class Stopwatch:
-    """Adds up the wall-clock seconds spent in named stages.
+    """Adds up the wall-clock seconds spent in named stages; different threads may be in different ones.
 
     >>> watch = Stopwatch()
     >>> with watch.stage("backbone"):
     ...     pass
     >>> list(watch.seconds)
     ['backbone']
+
+    Args:
+        device: for a benchmark: where it is a GPU, a stage counts as long as the GPU works for it, by the GPU's own
+            clock. Otherwise what a stage leaves to the GPU is not waited for, and counts where the host has to wait.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
-        """``device``: where it is a GPU, its queued work is waited for at both ends of a stage, and so counted."""
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
         self._device = device if device is not None and device.type == "cuda" else None
+        self._marks: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The seconds of each stage so far; a GPU that is measured is waited for."""
+        if self._marks:
+            torch.cuda.synchronize(self._device)
+        while self._marks:
+            name, start, end = self._marks.pop(0)
+            self._add(name, start.elapsed_time(end) / 1000)
+        return self._seconds
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the time within the ``with`` block for stage ``name``, also where it ends in an error."""
-        start = self._now()
+        mark = self._mark()
+        start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
+            end = self._mark()
+            if mark is None or end is None:
+                self._add(name, time.perf_counter() - start)
+            else:
+                self._marks.append((name, mark, end))
 
-    def _now(self) -> float:
-        if self._device is not None:
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+    def _add(self, name: str, seconds: float) -> None:
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def _mark(self) -> torch.cuda.Event | None:
+        """A mark among the work that waits for the GPU; None where none is measured."""
+        if self._device is None:
+            return None
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
 
 class RecentMedian:

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import torch
 
 from stemseg.utils.timing import RecentMedian, Stopwatch, format_duration
 
@@ -18,6 +19,37 @@ def test_stages_add_up_and_survive_errors(monkeypatch):
     with pytest.raises(ValueError, match="broken"), watch.stage("save"):
         raise ValueError("broken")
     assert watch.seconds == {"load": 4.0, "save": 5.0}
+
+
+class _FakeEvent:
+    """Stands for a mark in a GPU's queue: events are a second apart."""
+
+    count = 0
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self, stream):
+        type(self).count += 1
+        self.time = type(self).count
+
+    def elapsed_time(self, other):
+        return 1000.0 * (other.time - self.time)
+
+
+def test_a_gpu_is_waited_for_only_where_its_seconds_are_asked_for(monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.cuda, "Event", _FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    watch = Stopwatch(torch.device("cuda"))
+    for name in ("heads", "heads", "masks"):
+        with watch.stage(name):
+            pass
+    assert not waits
+    assert watch.seconds == {"heads": 2.0, "masks": 1.0}
+    assert watch.seconds == {"heads": 2.0, "masks": 1.0}
+    assert len(waits) == 1
 
 
 def test_recent_median_forgets_what_leaves_the_window():
