@@ -121,15 +121,30 @@ _CALM_RANGE = AugmentationRange(
 )
 
 
-def build_training_dataset(cfg: Config) -> ClipDataset:
+TrainingSets = Mapping[str, OpenedVideos | OpenedStills]
+
+
+def open_training_sets(cfg: Config) -> TrainingSets:
+    """The datasets that a configuration trains on, by id.
+
+    Raises:
+        DataError: naming what is missing or damaged.
+    """
+    return {name: open_training_set(name, cfg) for name in _dataset_names(cfg)}
+
+
+def build_training_dataset(cfg: Config, opened: TrainingSets | None = None) -> ClipDataset:
     """The training set of a configuration: MAX_ITERATIONS * BATCH_SIZE clips, mixed as DATA.MIX says.
+
+    Args:
+        opened: what :func:`open_training_sets` gave; None opens it here.
 
     Raises:
         ConfigError: where categories and configuration disagree.
         DataError: naming what is missing or damaged.
     """
     weights = {name: weight for name, weight in cfg.DATA.MIX.items() if weight > 0}
-    opened = {name: open_training_set(name, cfg) for name in _dataset_names(cfg)}
+    opened = open_training_sets(cfg) if opened is None else opened
     custom_labels = opened[CUSTOM].annotations.category_labels if CUSTOM in opened else None
     space = build_category_space(cfg, custom_labels)
     sources = [

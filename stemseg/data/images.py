@@ -73,14 +73,21 @@ def _check_pixels(content: bytes, where: str) -> None:
 
 def _decode(content: bytes, turned: bool) -> np.ndarray | None:
     """The decoded image; None where the bytes are no image, or a JPEG that ends early (OpenCV 4 fills it with gray)."""
-    is_jpeg, end_marker = content[:2] == b"\xff\xd8", content.rfind(b"\xff\xd9")
-    if is_jpeg and end_marker < len(content) // 2:  # some cameras write a few bytes behind the end
+    if content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < _scan_start(content):
         return None
     try:
         flags = cv2.IMREAD_COLOR if turned else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         return cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
     except cv2.error:
         return None
+
+
+def _scan_start(content: bytes) -> int:
+    """The place in a JPEG at which its pixels begin: behind all headers, one of which may hold a whole small JPEG."""
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        place += 2 + max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
+    return place
 
 
 def decode_mask(counts: str, size: tuple[int, int], where: str) -> np.ndarray:

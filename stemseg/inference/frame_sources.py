@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +16,7 @@ import numpy as np
 from stemseg.data.images import read_image
 from stemseg.structures.annotations import VideoSequence
 from stemseg.utils.errors import DataError
-from stemseg.utils.files import list_images
+from stemseg.utils.files import files_fingerprint, list_images
 from stemseg.utils.parallel import map_in_threads
 
 
@@ -260,19 +258,6 @@ def open_path(path: str | Path) -> FrameSource:
     if not path.exists():
         raise DataError(f"the input {path} does not exist; give a video file or a folder of images")
     return VideoFile(path)
-
-
-def files_fingerprint(paths: Sequence[Path]) -> str:
-    """A digest of names, sizes and times of change of files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            status = path.stat()
-            text = f"{path.name} {status.st_size} {status.st_mtime_ns}"
-        except OSError:
-            text = f"{path.name} is missing"
-        digest.update(os.fsencode(f"{text}\n"))
-    return digest.hexdigest()
 
 
 def _size(shape: Sequence[int]) -> str:

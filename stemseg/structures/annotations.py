@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,29 @@ def _check_instances(sequence: VideoSequence, where: str) -> None:
                 f"{where}, frame {t} ({sequence.image_paths[t]}): instance {instance} has a mask but no category; add "
                 f"it to the sequence's 'categories' (found instances {shorten_list(sorted(sequence.categories or {}))})"
             )
+
+
+def mask_problems(annotations: VideoAnnotations | StillAnnotations) -> list[str]:
+    """Messages on masks that don't fit, in annotations that were read without ``check_masks``; one a sequence."""
+    problems: list[str] = []
+    if isinstance(annotations, VideoAnnotations):
+        for sequence in annotations:
+            with _collected(problems):
+                _check_masks(sequence, f"{annotations.source}: sequence '{sequence.id}'")
+        return problems
+    for first in range(0, len(annotations.images), _IMAGES_AT_ONCE):
+        with _collected(problems):
+            _check_stills(annotations.images[first : first + _IMAGES_AT_ONCE], str(annotations.source))
+    return problems
+
+
+@contextmanager
+def _collected(problems: list[str]) -> Iterator[None]:
+    """Add the message of an error in the ``with`` block to a list, and go on."""
+    try:
+        yield
+    except DataError as error:
+        problems.append(str(error))
 
 
 def _check_masks(sequence: VideoSequence, where: str) -> None:

@@ -65,6 +65,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="N",
         help="go on past up to N samples that can't be loaded, in each process; others stand in for them",
     )
+    add("--no_data_check", action="store_true", help="start without a look at every image and mask")
     add("--log_level", default="info", choices=("debug", "info", "warning", "error"), help="what the console shows")
     return parser.parse_args(arguments)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stemseg.config import Config
 from stemseg.config.yaml_reader import read_yaml
-from stemseg.data.dataset import build_training_dataset, training_category_names
+from stemseg.data.dataset import build_training_dataset, open_training_sets, training_category_names
 from stemseg.data.preprocessing import collate_clips
+from stemseg.data.sources import OpenedStills, OpenedVideos
 from stemseg.modeling.backbone.norms import FrozenBatchNorm
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import load_model_weights, load_pretrained_backbone, models_dir
@@ -53,7 +54,11 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
         _logger.info(describe_batch(cfg, distributed.process_from_environment().world_size))
     device = distributed.choose_device(options.device)
     process = distributed.initialize(device)
-    dataset = build_training_dataset(cfg)
+    with distributed.together(device):
+        sets = open_training_sets(cfg)
+        dataset = build_training_dataset(cfg, sets)
+    if not (options.no_data_check or check_data(sets.values(), options, process, interrupts)):
+        return interrupts.exit_code
     store = CheckpointStore(directory, keep=options.ckpts_to_keep)
 
     torch.manual_seed(cfg.TRAINING.SEED)
@@ -90,6 +95,21 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
             return 0
         _logger.warning("interrupted and saved; give the same command again to go on from %s", store.newest())
         return interrupts.exit_code
+
+
+def check_data(
+    sets: Iterable[OpenedVideos | OpenedStills],
+    options: argparse.Namespace,
+    process: ProcessInfo,
+    interrupts: InterruptListener,
+) -> bool:
+    """Look at all images and masks that the run will read; False where the user ended that."""
+    from stemseg.data.check import check_training_data  # here: a part of a run's start alone
+
+    with distributed.alike():
+        return check_training_data(
+            sets, process=process, tolerant=options.skip_bad_samples > 0, is_cancelled=lambda: interrupts.requested
+        )
 
 
 def build_state(cfg: Config, training_loss: TrainingLoss, log: TrainingLogger, device: torch.device) -> TrainingState:

@@ -208,6 +208,21 @@ def alike() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def together(device: torch.device) -> Iterator[None]:
+    """Enclose work that every process must have done before any goes on: where one fails, all of them end."""
+    failure: StemsegError | None = None
+    try:
+        with alike():
+            yield
+    except StemsegError as error:
+        failure = error
+    if any_process(failure is not None, device):
+        other = StemsegError("another process of this run failed; its message says why")
+        other.is_said_elsewhere = True
+        raise failure or other
+
+
 def barrier() -> None:
     """Wait until every process has come here."""
     if dist.is_initialized():

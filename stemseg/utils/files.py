@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -234,6 +235,19 @@ def _reason(path: Path) -> str:
     if is_hidden(path):
         return "hidden files"
     return "folders" if path.is_dir() else f"files that are no images ({path.suffix.lower() or 'without extension'})"
+
+
+def files_fingerprint(paths: Iterable[Path]) -> str:
+    """A digest of names, sizes and times of change of files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = path.stat()
+            text = f"{path.name} {status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            text = f"{path.name} is missing"
+        digest.update(os.fsencode(f"{text}\n"))
+    return digest.hexdigest()
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:

@@ -98,3 +98,18 @@ def test_a_mask_of_another_size_names_its_place():
     counts = encode_rle(np.ones((4, 5), dtype=np.uint8))
     with pytest.raises(DataError, match=r"sequence 'a', frame 3.*20 pixels, expected 4 x 6"):
         decode_mask(counts, (4, 6), "sequence 'a', frame 3")
+
+
+def test_a_jpeg_cut_off_behind_its_thumbnail_is_refused(tmp_path):
+    """The thumbnail in its header is a whole JPEG with an end of its own."""
+    image = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    whole = cv2.imencode(".jpg", image)[1].tobytes()
+    thumbnail = cv2.imencode(".jpg", image[:40, :60])[1].tobytes()
+    header = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    content = whole[:2] + header + whole[2:]
+    (tmp_path / "whole.jpg").write_bytes(content)
+    assert read_image(tmp_path / "whole.jpg").shape == (200, 300, 3)
+    for length in (len(header) + 700, len(content) // 2, len(content) - 2):
+        (tmp_path / "cut.jpg").write_bytes(content[:length])
+        with pytest.raises(DataError, match="damaged or cut off"):
+            read_image(tmp_path / "cut.jpg")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stemseg.data.prepare.masks import check_map_size, encode_ids
+from stemseg.data.prepare.masks import check_map_size, encode_ids, image_problems
 from stemseg.data.prepare.plan import ConversionJob, Converted, Plan
 from stemseg.data.prepare.trees import find, read_list
 from stemseg.datasets import DatasetEntry
@@ -78,7 +78,8 @@ def convert(job: PascalVocImage) -> Converted:
     objects, classes = read_id_map(job.objects), read_id_map(job.classes)
     check_map_size(objects, size, job.objects)
     check_map_size(classes, size, job.classes)
-    problems, categories, segmentations = [], [], []
+    problems = image_problems(job.image, size)
+    categories, segmentations = [], []
     for instance, counts in encode_ids(objects, leave_out=(0, _VOID)).items():
         try:
             categories.append(_class_of(classes[objects == instance]))
