@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +21,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a clone runs without being installed
 
+from stemseg.evaluation.davis.measures import evaluate_davis
+from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthVideo
 from stemseg.evaluation.masks import video_ious
+from stemseg.evaluation.video_tracks import painted_videos
 from stemseg.evaluation.youtube_vis.average_precision import IOU_THRESHOLDS
 from stemseg.evaluation.youtube_vis.files import load_ground_truth
 from stemseg.inference.result_folder import ResultFolder
 from stemseg.inference.track_scores import confidence
-from stemseg.structures.tracks import TrackStatistics
+from stemseg.structures.tracks import TrackStatistics, VideoTracks
 from stemseg.utils.arguments import CommandParser, run_command
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import write_text
@@ -53,15 +56,28 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoSet:
-    """The groups of a set of videos."""
+    """The groups of a set of videos, the tracks of each video, and the objects."""
 
     name: str
-    num_videos: int
     groups: list[Group]
+    results: list[VideoTracks]
+    truth: GroundTruth
+
+    @property
+    def num_videos(self) -> int:
+        """Videos of the set."""
+        return len(self.results)
 
 
 RULES: Mapping[str, Rule] = {
     "confidence": confidence,
+    "seediness x posterior x foreground": lambda t: t.seediness * t.posterior * t.foreground,
+    "seediness x posterior": lambda t: t.seediness * t.posterior,
+    "posterior x foreground x life^(1/3)": lambda t: t.posterior * t.foreground * t.life ** (1 / 3),
+    "seediness x foreground x life^(1/3)": lambda t: t.seediness * t.foreground * t.life ** (1 / 3),
+    "seediness x posterior x life^(1/3)": lambda t: t.seediness * t.posterior * t.life ** (1 / 3),
+    "confidence x class_probability": lambda t: confidence(t) * _or_one(t.class_probability),
+    "confidence x link_mean^(1/2)": lambda t: confidence(t) * _or_one(t.link_mean) ** 0.5,
     "seediness x life^(1/3) x share^(1/12)": lambda t: t.seediness * t.life ** (1 / 3) * t.share ** (1 / 12),
     "share": lambda t: t.share,
     "life": lambda t: t.life,
@@ -71,19 +87,15 @@ RULES: Mapping[str, Rule] = {
     "foreground": lambda t: t.foreground,
     "seed_mean": lambda t: t.seed_mean or 0.0,
     "seed_min": lambda t: t.seed_min or 0.0,
-    "link_mean": lambda t: _or_half(t.link_mean),
-    "link_min": lambda t: _or_half(t.link_min),
-    "class_probability": lambda t: _or_half(t.class_probability),
+    "link_mean": lambda t: _or_one(t.link_mean),
+    "link_min": lambda t: _or_one(t.link_min),
+    "class_probability": lambda t: _or_one(t.class_probability),
     "-appearance_variance": lambda t: -(t.appearance_variance or 0.0),
-    "seediness x posterior": lambda t: t.seediness * t.posterior,
-    "seediness x posterior x foreground": lambda t: t.seediness * t.posterior * t.foreground,
-    "seediness x posterior x life^(1/3)": lambda t: t.seediness * t.posterior * t.life ** (1 / 3),
-    "seediness x posterior x life^(1/2)": lambda t: t.seediness * t.posterior * t.life**0.5,
 }
 
 
-def _or_half(value: float | None) -> float:
-    return 0.5 if value is None else value
+def _or_one(value: float | None) -> float:
+    return 1.0 if value is None else value
 
 
 def load_set(text: str, *, class_agnostic: bool) -> VideoSet:
@@ -96,21 +108,26 @@ def load_set(text: str, *, class_agnostic: bool) -> VideoSet:
     folder, _, truth = paths.partition(":")
     if not truth:
         raise DataError(f"--sets: found {text}, expected NAME=RESULTS:GROUND_TRUTH")
-    results, groups, number = ResultFolder(Path(folder)), [], 0
-    for video in load_ground_truth(truth).videos:
-        if not results.has(video.id):
-            continue
-        tracks, objects = results.load(video.id).tracks, [t for t in video.tracks if not t.is_crowd]
-        if any(track.statistics is None for track in tracks):
-            raise DataError(f"{folder}: the tracks of video {video.id} have no statistics; segment it with --overwrite")
-        for category in [1] if class_agnostic else sorted({t.category_id for t in [*tracks, *objects]}):
-            mine = [t for t in tracks if class_agnostic or t.category_id == category]
-            theirs = [t for t in objects if class_agnostic or t.category_id == category]
-            masks = ([t.segmentations for t in group] for group in (mine, theirs))
-            ious = video_ious(*masks, video.height, video.width)
-            groups.append(Group(number, category, ious, [t.statistics for t in mine if t.statistics]))
-        number += 1
-    return VideoSet(name, number, groups)
+    kept, annotated = ResultFolder(Path(folder)), load_ground_truth(truth)
+    videos = [video for video in annotated.videos if kept.has(video.id)]
+    results = [kept.load(video.id) for video in videos]
+    if any(track.statistics is None for result in results for track in result.tracks):
+        raise DataError(f"{folder}: tracks have no statistics; segment the videos again, with --overwrite")
+    groups = [
+        group
+        for number, (video, result) in enumerate(zip(videos, results, strict=True))
+        for group in _groups(number, video, result, class_agnostic)
+    ]
+    return VideoSet(name, groups, results, replace(annotated, videos=videos))
+
+
+def _groups(number: int, video: GroundTruthVideo, result: VideoTracks, class_agnostic: bool) -> Iterator[Group]:
+    objects = [t for t in video.tracks if not t.is_crowd]
+    for category in [1] if class_agnostic else sorted({t.category_id for t in [*result.tracks, *objects]}):
+        mine = [t for t in result.tracks if class_agnostic or t.category_id == category]
+        theirs = [t for t in objects if class_agnostic or t.category_id == category]
+        ious = video_ious([t.segmentations for t in mine], [t.segmentations for t in theirs], video.height, video.width)
+        yield Group(number, category, ious, [t.statistics for t in mine if t.statistics])
 
 
 def scores_of(videos: VideoSet, rule: str) -> list[np.ndarray]:
@@ -196,11 +213,35 @@ def report(sets: Sequence[VideoSet], rules: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def limits_report(sets: Sequence[VideoSet], limits: Sequence[float]) -> str:
+    """A Markdown table: what is left of J&F, tracks and good tracks where tracks of less confidence are left out."""
+    heads = [f"{v.name}: J&F | tracks | good" for v in sets]
+    lines = ["| least confidence | " + " | ".join(heads) + " |", "|---:|" + "---:|" * 3 * len(sets)]
+    for limit in limits:
+        cells = [cell for videos in sets for cell in _left(videos, limit)]
+        lines.append(f"| {limit:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _left(videos: VideoSet, limit: float) -> list[str]:
+    """Of a set: J&F, tracks of a video, and tracks whose IoU with an object is above one half."""
+    kept = [[confidence(track) >= limit for track in group.tracks] for group in videos.groups]
+    fits = [group.ious.max(axis=1, initial=0.0) > 0.5 for group in videos.groups]
+    good = sum(int((fit & np.array(k, dtype=bool)).sum()) for fit, k in zip(fits, kept, strict=True))
+    results = [
+        replace(r, tracks=[t for t in r.tracks if t.statistics and confidence(t.statistics) >= limit])
+        for r in videos.results
+    ]
+    score = evaluate_davis(painted_videos(results, videos.truth)).scalars()["J&F-Mean"]
+    return [f"{100 * score:.1f}", f"{sum(map(sum, kept)) / len(results):.1f}", str(good)]
+
+
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; ``arguments`` None takes the process's own."""
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", required=True, metavar="NAME=RESULTS:TRUTH", help="sets of videos")
     parser.add_argument("--with_classes", action="store_true", help="AP by class; by default classes don't count")
+    parser.add_argument("--limits", nargs="+", type=float, metavar="P", help="instead: J&F and what is left above each")
     parser.add_argument("--output", "-o", type=Path, help="write the table here too")
     return parser.parse_args(arguments)
 
@@ -211,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         sets = [load_set(text, class_agnostic=not options.with_classes) for text in options.sets]
-        text = report(sets, ["pixels", *RULES, "oracle"])
+        text = limits_report(sets, options.limits) if options.limits else report(sets, ["pixels", *RULES, "oracle"])
         print(text)
         if options.output is not None:
             write_text(options.output, text)
