@@ -39,6 +39,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--hard", action="store_true", help="pairs of look-alikes that meet and cross or turn back")
     turn = "degrees between the hues of two look-alikes, the smaller the more alike"
     parser.add_argument("--hue_turn", type=float, nargs=2, default=(75, 180), metavar=("LOW", "HIGH"), help=turn)
+    light = "the light changes from frame to frame: gains of the color channels up to exp(+-LIGHT)"
+    parser.add_argument("--light", type=float, default=0.0, help=light)
     distinct = "a class has its own kind of texture and hues beside its shape, and is learned sooner"
     parser.add_argument("--distinct_classes", action="store_true", help=distinct)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
@@ -73,6 +75,7 @@ def generate(args: argparse.Namespace) -> None:
         hard=args.hard,
         hue_turn=tuple(args.hue_turn),
         distinct_classes=args.distinct_classes,
+        light=args.light,
     )
     num_videos = (args.num_train, args.num_val)
     generate_dataset(args.output, num_videos, options, seed=args.seed, workers=args.workers)

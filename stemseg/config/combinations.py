@@ -59,6 +59,13 @@ def _check_heads(cfg: Config, require: Require) -> None:
         not model.USE_OFFSET_HEAD or model.OFFSET.STANDARDISE or not model.OFFSET.WHITEN,
         "'MODEL.OFFSET.WHITEN' is a way to standardize and needs 'MODEL.OFFSET.STANDARDISE: true'",
     )
+    require(
+        not model.USE_OFFSET_HEAD
+        or model.OFFSET.LOSS == "likelihood"
+        or (model.OFFSET.CONDITION, model.OFFSET.LIKELIHOOD) == ("masks", "frame"),
+        f"'MODEL.OFFSET.LOSS: {model.OFFSET.LOSS}' has a condition and places of its own: leave "
+        "'MODEL.OFFSET.CONDITION' 'masks' and 'MODEL.OFFSET.LIKELIHOOD' 'frame'",
+    )
 
 
 def _check_optimization(cfg: Config, require: Require) -> None:

@@ -134,7 +134,7 @@ def open_training_sets(cfg: Config) -> TrainingSets:
 
 
 def build_training_dataset(cfg: Config, opened: TrainingSets | None = None) -> ClipDataset:
-    """The training set of a configuration: MAX_ITERATIONS * BATCH_SIZE clips, mixed as DATA.MIX says.
+    """The training set of a configuration: :func:`total_iterations` * BATCH_SIZE clips, mixed as DATA.MIX says.
 
     Args:
         opened: what :func:`open_training_sets` gave; None opens it here.
@@ -151,9 +151,16 @@ def build_training_dataset(cfg: Config, opened: TrainingSets | None = None) -> C
         _build_copy_paste(opened, space, cfg) if name == COPY_PASTE else _build_source(name, opened[name], space, cfg)
         for name in weights
     ]
-    total = cfg.TRAINING.MAX_ITERATIONS * cfg.TRAINING.BATCH_SIZE
+    total = total_iterations(cfg) * cfg.TRAINING.BATCH_SIZE
     schedule = MixSchedule([len(source) for source in sources], list(weights.values()), total, cfg.TRAINING.SEED)
     return ClipDataset(sources=sources, schedule=schedule, preprocessor=build_preprocessor(cfg), seed=cfg.TRAINING.SEED)
+
+
+def total_iterations(cfg: Config) -> int:
+    """Optimizer steps of a run: MAX_ITERATIONS, and before them the flow's own where GLOW_EPOCH_COUNTS is off."""
+    training = cfg.TRAINING
+    before = cfg.MODEL.USE_OFFSET_HEAD and not training.GLOW_EPOCH_COUNTS
+    return training.MAX_ITERATIONS + (training.GLOW_EPOCH if before else 0)
 
 
 def training_category_names(cfg: Config) -> Mapping[int, str]:

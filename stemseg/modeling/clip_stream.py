@@ -106,13 +106,13 @@ class FrameTerms(NamedTuple):
         to_previous: W[2] f, its part in the output of the frame before.
         own: W[1] f + bias.
         to_next: W[0] f, its part in the output of the frame behind.
-        coarse: [C, H/32, W/32], the coarsest feature map itself, which the appearance decoder reads.
+        of_appearance: [C, H/s, W/s], the feature map itself that the appearance decoder reads, as a rule the coarsest.
     """
 
     to_previous: FeaturePyramid
     own: FeaturePyramid
     to_next: FeaturePyramid
-    coarse: Tensor
+    of_appearance: Tensor
 
 
 class FirstConvolutions:
@@ -129,20 +129,20 @@ class FirstConvolutions:
         self._weights = [torch.cat([c.weight for c in convs]).movedim(2, 0).flatten(0, 1) for convs in convolutions]
         self._biases = [torch.cat([c.bias for c in convs])[:, None, None] for convs in convolutions]
 
-    def __call__(self, features: FeaturePyramid) -> Iterator[FrameTerms]:
-        """Feature maps of frames [F, C, H/s, W/s] -> F items."""
+    def __call__(self, features: FeaturePyramid, of_appearance: Tensor) -> Iterator[FrameTerms]:
+        """Feature maps of frames [F, C, H/s, W/s], and the one for the appearance decoder -> F items."""
         levels = []
         for maps, weight in zip(features, self._weights, strict=True):
             # on a CPU it costs less to bring the input into the plain layout than the three times larger output
             maps = maps.contiguous() if maps.device.type == "cpu" else maps
             levels.append(F.conv2d(maps, weight, padding=1).unflatten(1, (3, -1)))  # [F, 3, C', h, w]
-        for frame, coarse in enumerate(features.stride32):
+        for frame, source in enumerate(of_appearance):
             # what is kept is copied, so that the planes of the other frames are not kept with it
             yield FrameTerms(
                 to_previous=FeaturePyramid(*(planes[frame, 2] for planes in levels)),
                 own=FeaturePyramid(*(x[frame, 1] + bias for x, bias in zip(levels, self._biases, strict=True))),
                 to_next=FeaturePyramid(*(planes[frame, 0].clone() for planes in levels)),
-                coarse=coarse.clone(),
+                of_appearance=source.clone(),
             )
 
     def split(self, joined: FeaturePyramid) -> list[FeaturePyramid]:
@@ -159,12 +159,12 @@ class _Kept(NamedTuple):
     Attributes:
         onward: the sum of its own term and the next frame's.
         before: the term of the frame before; for frame 0 its own, since only a repetition of it can stand before it.
-        coarse: see :class:`FrameTerms`.
+        of_appearance: see :class:`FrameTerms`.
     """
 
     onward: FeaturePyramid
     before: FeaturePyramid
-    coarse: Tensor
+    of_appearance: Tensor
 
 
 class StreamedNetwork(EncoderDecoder, Protocol):
@@ -174,7 +174,10 @@ class StreamedNetwork(EncoderDecoder, Protocol):
     def decoders(self) -> list[SqueezeExpandDecoder]:
         """All decoders that read the feature maps."""
 
-    def decode_convolved(self, convolved: Sequence[FeaturePyramid], coarse: Tensor) -> NetworkOutput:
+    def appearance_map(self, features: FeaturePyramid) -> Tensor:
+        """The feature map that the appearance decoder reads."""
+
+    def decode_convolved(self, convolved: Sequence[FeaturePyramid], of_appearance: Tensor) -> NetworkOutput:
         """The rest of the heads, behind the first convolutions of each of :attr:`decoders`."""
 
 
@@ -198,7 +201,8 @@ class SharedClipStream(ClipStream[FrameTerms]):
 
     def encode(self, frames: Tensor) -> Iterator[FrameTerms]:
         """Backbone and first convolutions on frames."""
-        return self._convolutions(self._network.encode(frames))
+        features = self._network.encode(frames)
+        return self._convolutions(features, self._network.appearance_map(features))
 
     def append(self, frame: FrameTerms) -> None:
         """Keep a frame's terms, and add its part to the frame before."""
@@ -207,7 +211,7 @@ class SharedClipStream(ClipStream[FrameTerms]):
         elif self._num_frames - 1 in self._kept:
             for total, term in zip(self._kept[self._num_frames - 1].onward, frame.to_previous, strict=True):
                 total += term
-        self._kept[self._num_frames] = _Kept(frame.own, self._to_next or frame.to_next, frame.coarse)
+        self._kept[self._num_frames] = _Kept(frame.own, self._to_next or frame.to_next, frame.of_appearance)
         self._to_next = frame.to_next
         self._num_frames += 1
 
@@ -220,8 +224,8 @@ class SharedClipStream(ClipStream[FrameTerms]):
         before = [frame.before for frame in clip[1:]]
         levels = zip(_by_level(onward), _by_level(before), strict=True)
         joined = FeaturePyramid(*(_sum_terms(*terms) for terms in levels))
-        coarse = torch.stack([frame.coarse for frame in clip], dim=1)[None]
-        return self._network.decode_convolved(self._convolutions.split(joined), coarse)
+        of_appearance = torch.stack([frame.of_appearance for frame in clip], dim=1)[None]
+        return self._network.decode_convolved(self._convolutions.split(joined), of_appearance)
 
     def forget_before(self, frame: int) -> None:
         """Drop the terms of earlier frames."""

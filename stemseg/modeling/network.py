@@ -28,7 +28,7 @@ from stemseg.modeling.decoders.heads import (
 )
 from stemseg.modeling.decoders.squeeze_expand import SqueezeExpandDecoder
 from stemseg.modeling.embedding import mix_appearance
-from stemseg.modeling.flow.appearance_flow import AppearanceFlow, build_appearance_flow
+from stemseg.modeling.losses.appearance_loss import AppearanceHead, build_appearance_head
 from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, build_embedding_criterion
 from stemseg.structures.network_output import FeaturePyramid, NetworkOutput
 from stemseg.utils.errors import ConfigError, DataError
@@ -46,7 +46,7 @@ class Network(nn.Module):
         seediness_head: or None.
         semseg_head: or None.
         offset_decoder: makes the appearance embedding A, for a hierarchical embedding; or None.
-        offset_head: the density model of A, which training alone evaluates; or None.
+        offset_head: what trains A beside the mask loss, the density model of A as published; or None.
         detach_appearance: nothing that is made from the embedding sends a gradient to A (the released behavior).
     """
 
@@ -59,7 +59,7 @@ class Network(nn.Module):
         seediness_head: SeedinessHead | None = None,
         semseg_head: SemanticHead | SharedSemanticHead | None = None,
         offset_decoder: AppearanceDecoder | None = None,
-        offset_head: AppearanceFlow | None = None,
+        offset_head: AppearanceHead | None = None,
         detach_appearance: bool = False,
     ) -> None:
         super().__init__()
@@ -103,27 +103,31 @@ class Network(nn.Module):
 
     def decode(self, features: FeaturePyramid) -> NetworkOutput:
         """All heads on the feature maps of clips [N, C, T, H/s, W/s]; see :func:`stack_clips`."""
-        return self._predict([decoder.decode(features) for decoder in self.decoders], features.stride32)
+        return self._predict([decoder.decode(features) for decoder in self.decoders], self.appearance_map(features))
 
-    def decode_convolved(self, convolved: Sequence[FeaturePyramid], coarse: Tensor) -> NetworkOutput:
+    def appearance_map(self, features: FeaturePyramid) -> Tensor:
+        """The FPN map that the appearance decoder reads; without one the coarsest, which costs least to keep."""
+        return features.stride32 if self.offset_decoder is None else self.offset_decoder.choose(features)
+
+    def decode_convolved(self, convolved: Sequence[FeaturePyramid], of_appearance: Tensor) -> NetworkOutput:
         """All heads on the outputs of their blocks' first convolutions; see :mod:`stemseg.modeling.clip_stream`.
 
         Args:
             convolved: of each of :attr:`decoders`, [N, c_s, T, H/s, W/s].
-            coarse: feature maps [N, C, T, H/32, W/32], for the appearance decoder.
+            of_appearance: feature maps [N, C, T, H/s, W/s] of :meth:`appearance_map`.
         """
         trunks = [decoder.expand(maps) for decoder, maps in zip(self.decoders, convolved, strict=True)]
-        return self._predict(trunks, coarse)
+        return self._predict(trunks, of_appearance)
 
     def open_stream(self) -> ClipStream[FrameTerms]:
         """Take the frames of a video one after another and decode its clips, for inference."""
         return SharedClipStream(self)
 
-    def _predict(self, trunks: Sequence[Tensor], coarse: Tensor) -> NetworkOutput:
+    def _predict(self, trunks: Sequence[Tensor], of_appearance: Tensor) -> NetworkOutput:
         """The outputs of all heads, from the trunks [N, c4, T, H/4, W/4] of :attr:`decoders`."""
         trunk_of: dict[nn.Module, Tensor] = dict(zip(self.decoders, trunks, strict=True))
         trunk = trunks[0]
-        maps, appearance = self._embed(coarse, trunk)
+        maps, appearance = self._embed(of_appearance, trunk)
         seediness = maps.seediness
         if self.seediness_head is not None:
             seediness = self.seediness_head.predict(trunk_of[self.seediness_head])
@@ -134,12 +138,12 @@ class Network(nn.Module):
             semantics = self.semseg_head.predict(trunk_of.get(self.semseg_head, trunk))
         return NetworkOutput(maps.embedding, maps.raw_bandwidth, seediness, *semantics, appearance)
 
-    def _embed(self, coarse: Tensor, trunk: Tensor) -> tuple[EmbeddingMaps, Tensor | None]:
+    def _embed(self, of_appearance: Tensor, trunk: Tensor) -> tuple[EmbeddingMaps, Tensor | None]:
         """The embedding, A mixed in where there is one, and A itself."""
         maps = self.embedding_head.predict(trunk)
         if self.offset_decoder is None:
             return maps, None
-        appearance = self.offset_decoder(coarse, trunk)
+        appearance = self.offset_decoder(of_appearance, trunk)
         mixed = mix_appearance(maps.embedding, appearance, detach=self._detach_appearance)
         return maps._replace(embedding=mixed), appearance
 
@@ -179,6 +183,6 @@ def build_network(cfg: Config) -> Network:
         seediness_head=build_seediness_head(cfg),
         semseg_head=build_semantic_head(cfg),
         offset_decoder=build_appearance_decoder(cfg),
-        offset_head=build_appearance_flow(cfg),
+        offset_head=build_appearance_head(cfg),
         detach_appearance=cfg.MODEL.OFFSET.DETACH,
     )

@@ -79,6 +79,8 @@ class TrainerSettings:
         batch_size: clips of one step, over all processes.
         micro_batch_size: clips of one forward pass.
         warm_up_clips: the appearance flow is trained alone for this many clips (method.md §5).
+        warm_up_before_schedule: iterations after which the rate's schedule begins anew, those of the flow alone, so
+            that the network has all of it; 0: as published, they count in it.
         seed: of PyTorch's random numbers during training.
         num_workers: data-loading processes of each training process; 0 loads in the training process itself.
         save_interval, picture_interval, evaluation_interval: iterations between checkpoints, pictures in TensorBoard
@@ -92,6 +94,7 @@ class TrainerSettings:
     batch_size: int
     micro_batch_size: int = 1
     warm_up_clips: int = 0
+    warm_up_before_schedule: int = 0
     seed: int = 0
     num_workers: int = 0
     save_interval: int = 10000

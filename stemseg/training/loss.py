@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemseg.config import Config
-from stemseg.modeling.losses.appearance_loss import appearance_loss
+from stemseg.modeling.losses.appearance_loss import appearance_loss, quarter_colors
 from stemseg.modeling.losses.semantic_loss import semantic_losses
 from stemseg.modeling.network import Network
 from stemseg.structures.clip import ClipBatch, ClipTargets
@@ -73,24 +73,32 @@ class TrainingLoss(nn.Module):
             self.network.backbone.eval()
         return self
 
+    def finish_step(self) -> None:
+        """Let the appearance flow take in what it saw of A since the last optimizer step."""
+        if self.network.offset_head is not None:
+            self.network.offset_head.finish_step()
+
     def forward(self, batch: ClipBatch) -> LossReport:
         """Run the network over ``batch`` and weigh up its losses, these in float32 under mixed precision too."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.warming_up):
             output = self.network(batch.frames)
         with torch.autocast(batch.frames.device.type, enabled=False):
-            return self._loss(_as_float32(output), batch.targets)
+            return self._loss(_as_float32(output), batch)
 
-    def _loss(self, output: NetworkOutput, targets: Sequence[ClipTargets]) -> LossReport:
+    def _loss(self, output: NetworkOutput, batch: ClipBatch) -> LossReport:
+        targets = batch.targets
         small_targets = [downscale_targets(t) for t in targets]
         if self._full_resolution:
             total, terms = self._segmentation_loss(upsample_output(output), targets)
         else:
             total, terms = self._segmentation_loss(output, small_targets)
-        if self.network.offset_head is not None and output.appearance is not None:
-            flow = appearance_loss(self.network.offset_head, output.appearance, [t.masks for t in small_targets])
+        head = self.network.offset_head
+        if head is not None and output.appearance is not None:
+            colors = quarter_colors(batch.frames) if head.needs_colors else None
+            flow = appearance_loss(head, output.appearance, [t.masks for t in small_targets], colors)
             flow_total = self._flow_weight * flow.bits_per_dimension
             total = flow_total if self.warming_up else total + flow_total
-            terms |= flow._asdict()
+            terms |= {name: value for name, value in flow._asdict().items() if value is not None}
         return LossReport(total, {k: v.detach() for k, v in terms.items()}, _map(Tensor.detach, output))
 
     def _segmentation_loss(

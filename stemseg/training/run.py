@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stemseg.config import Config
 from stemseg.config.yaml_reader import read_yaml
-from stemseg.data.dataset import build_training_dataset, open_training_sets, training_category_names
+from stemseg.data.dataset import build_training_dataset, open_training_sets, total_iterations, training_category_names
 from stemseg.data.preprocessing import collate_clips
 from stemseg.data.sources import OpenedStills, OpenedVideos
 from stemseg.modeling.backbone.norms import FrozenBatchNorm
@@ -65,7 +65,7 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
     training_loss = build_loss(cfg, build_network(cfg).to(device))
     log = TrainingLogger(
         directory / "logs" if process.is_main else None,
-        max_iterations=cfg.TRAINING.MAX_ITERATIONS,
+        max_iterations=total_iterations(cfg),
         display_interval=options.display_interval,
         summary_interval=options.summary_interval,
     )
@@ -139,10 +139,11 @@ def build_step(cfg: Config, state: TrainingState, process: ProcessInfo, device: 
 def build_settings(cfg: Config, options: argparse.Namespace) -> TrainerSettings:
     """The plain values of the loop."""
     return TrainerSettings(
-        max_iterations=cfg.TRAINING.MAX_ITERATIONS,
+        max_iterations=total_iterations(cfg),
         batch_size=cfg.TRAINING.BATCH_SIZE,
         micro_batch_size=cfg.TRAINING.MAX_SAMPLES_PER_GPU,
         warm_up_clips=cfg.TRAINING.GLOW_EPOCH * cfg.TRAINING.BATCH_SIZE if cfg.MODEL.USE_OFFSET_HEAD else 0,
+        warm_up_before_schedule=total_iterations(cfg) - cfg.TRAINING.MAX_ITERATIONS,
         seed=cfg.TRAINING.SEED,
         num_workers=options.num_cpu_workers,
         save_interval=options.save_interval,
@@ -201,7 +202,7 @@ def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cf
     source = start.restore_session or (store.newest() if start.resume else None)
     if source is not None:
         state.restore(source)
-        _refuse_fewer_iterations(state.progress.iterations, cfg.TRAINING.MAX_ITERATIONS, source)
+        _refuse_fewer_iterations(state.progress.iterations, cfg, source)
         _logger.info("going on from %s, after iteration %d", source, state.progress.iterations)
     else:
         _initialize(state.training_loss.network, start.initial_ckpt, cfg)
@@ -209,11 +210,14 @@ def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cf
         store.set_aside(after=state.progress.iterations if source else -1)
 
 
-def _refuse_fewer_iterations(done: int, wanted: int, source: Path) -> None:
-    if done > wanted:
+def _refuse_fewer_iterations(done: int, cfg: Config, source: Path) -> None:
+    wanted = cfg.TRAINING.MAX_ITERATIONS
+    before = total_iterations(cfg) - wanted  # the appearance flow's own
+    if done > wanted + before:
         raise ConfigError(
-            f"{source} has {done} iterations done, but TRAINING.MAX_ITERATIONS is {wanted}; set it to {done} or more, "
-            "go on from an earlier checkpoint with --restore_session, or begin anew with --no_resume"
+            f"{source} has {done} iterations done, but TRAINING.MAX_ITERATIONS is {wanted}; set it to "
+            f"{done - before} or more, go on from an earlier checkpoint with --restore_session, or begin anew with "
+            "--no_resume"
         )
 
 

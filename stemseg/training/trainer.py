@@ -102,7 +102,8 @@ class OptimizationStep:
         norm = gradient_norm(self._parameters)
         if self._max_gradient_norm > 0:
             shrink_gradient(self._parameters, norm, self._max_gradient_norm)
-        terms = _mean_terms([{"total": r.total.detach(), **r.terms} for r in reports])
+        logged = [{"total": r.total.detach(), **r.terms} for r in reports]
+        terms = {name: torch.stack([each[name] for each in logged]).mean() for name in logged[0]}
         return StepReport(terms, norm, batch, reports[-1].output)
 
     def move(self) -> None:
@@ -126,10 +127,6 @@ class OptimizationStep:
         if last or not isinstance(self._training_loss, DistributedDataParallel):
             return nullcontext()
         return self._training_loss.no_sync()
-
-
-def _mean_terms(reports: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -228,8 +225,9 @@ class Trainer:
         state = self.state
         start = time.perf_counter()
         self._rescue.begin_iteration()
-        state.schedule.set_iteration(state.progress.iterations)
         state.training_loss.warming_up = state.progress.glow_iterations < self.settings.warm_up_clips
+        before = 0 if state.training_loss.warming_up else self.settings.warm_up_before_schedule
+        state.schedule.set_iteration(state.progress.iterations - before)
         report = self.step.accumulate(take_together(batches, len(seeds), self.process, self.device), seeds)
         names = list(report.terms)
         values = torch.stack([*report.terms.values(), report.gradient_norm.to(self.device)])
@@ -253,6 +251,7 @@ class Trainer:
         progress = self.state.progress
         with self._rescue.changing():
             self.step.move()
+            self.state.training_loss.finish_step()
             progress.iterations += 1
             if self.state.training_loss.warming_up:
                 progress.glow_iterations += self.settings.batch_size

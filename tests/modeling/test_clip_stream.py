@@ -71,12 +71,13 @@ def test_every_clip_equals_the_heads_run_anew(clip_length: int, overlap: int, nu
     "overrides",
     [
         RELEASED,
+        ("MODEL.OFFSET.FEATURES=stride4",),
         ("MODEL.USE_OFFSET_HEAD=false", "MODEL.EMBEDDING_DIM_MODE=xytfff", "MODEL.USE_SEEDINESS_HEAD=true",
          "MODEL.SEEDINESS.INTER_CHANNELS=[4, 8, 4, 8]", "MODEL.SEEDINESS.GN_NUM_GROUPS=2"),
         ("MODEL.EMBEDDINGS.POOL_TYPE=max", "MODEL.SEMSEG.POOL_TYPE=max", "MODEL.EMBEDDINGS.NORMALIZATION_LAYER=none"),
         ("MODEL.SEMSEG.SHARE_TRUNK=true",),
     ],
-    ids=["released", "seediness head", "max pools, no norm", "shared trunk"],
+    ids=["released", "appearance of stride 4", "seediness head", "max pools, no norm", "shared trunk"],
 )  # fmt: skip
 def test_every_kind_of_heads(overrides: tuple[str, ...]):
     network = _network("INPUT.NUM_FRAMES=4", *overrides)

@@ -155,7 +155,7 @@ def test_a_state_dict_with_the_published_keys_loads_strictly():
     assert network.offset_decoder.conv1_cat[0].weight.mean() == 1
 
 
-@pytest.mark.parametrize("source", ["stride32", "trunk"])
+@pytest.mark.parametrize("source", ["stride32", "stride4", "trunk"])
 def test_appearance_is_added_to_the_free_dimensions_of_the_embedding(source):
     torch.manual_seed(0)
     network = build_network(small_hierarchical_config(f"MODEL.OFFSET.FEATURES={source}")).eval()
@@ -201,7 +201,7 @@ def test_conditional_weights_exist_only_where_there_is_a_condition():
         ("MODEL.GLOW_DIM_MODE=ffff", "must be 'fff'"),
         ("MODEL.OFFSET.CONDITION=mask", "none, masks"),
         ("MODEL.OFFSET.DEQUANTISATION=round", "uniform, floor"),
-        ("MODEL.OFFSET.FEATURES=stride16", "stride32, trunk"),
+        ("MODEL.OFFSET.FEATURES=stride16", "stride32, stride4, trunk"),
         ("MODEL.OFFSET.HEAD_TYPE=nice", "glow"),
         ("MODEL.OFFSET.N_FLOW=0", "from 1 to"),
         ("TRAINING.GLOW_EPOCH=-1", "from 0 to"),

@@ -23,6 +23,7 @@ from tests.helpers.hierarchical_config import RELEASED, small_hierarchical_confi
 
 CPU = torch.device("cpu")
 WARM_UP_ITERATIONS, BATCH_SIZE = 2, 2  # of small_hierarchical_config
+COUNTED, APART = (f"TRAINING.GLOW_EPOCH_COUNTS={flag}" for flag in ("true", "false"))
 
 
 class Clips:
@@ -50,12 +51,15 @@ def make_loss(*overrides: str) -> TrainingLoss:
     return build_loss(cfg, build_network(cfg))
 
 
-def make_trainer(directory: Path, *, iterations: int = 4, stop_at: int | None = None, process=None) -> Trainer:
-    cfg = small_hierarchical_config(f"TRAINING.MAX_ITERATIONS={iterations}")
+def make_trainer(
+    directory: Path, *overrides: str, iterations: int = 4, stop_at: int | None = None, process=None
+) -> Trainer:
+    """A run of so many iterations, the flow's among them."""
+    cfg = small_hierarchical_config(COUNTED, f"TRAINING.MAX_ITERATIONS={iterations}", *overrides)
     options = parse_arguments(["--model_dir", str(directory), "--num_cpu_workers", "0"])
     clips, process = Clips(stop_at), process or ProcessInfo()
     log = TrainingLogger(None, max_iterations=4, display_interval=1, summary_interval=1)
-    state = build_state(cfg, make_loss(), log, CPU)
+    state = build_state(cfg, make_loss(*overrides), log, CPU)
     store = CheckpointStore(directory, keep=0)
     if store.newest() is not None:
         state.restore(store.newest())
@@ -134,6 +138,41 @@ def test_warm_up_trains_the_flow_and_nothing_else(tmp_path):
     heads = ("backbone.", "embedding_head.", "semseg_head.", "offset_decoder.conv1_add.", "offset_head.")
     assert all(any(key.startswith(head) for key in joint) for head in heads)
     assert not any("conv1_cat" in key for key in joint)
+
+
+def _rates(trainer: Trainer, monkeypatch) -> list[float]:
+    rates = []
+    monkeypatch.setattr(trainer.step, "move", lambda: rates.append(round(100 * trainer.state.schedule.rate, 4)))
+    assert trainer.run()
+    return rates
+
+
+def test_the_network_has_all_its_steps_and_its_own_warm_up_of_the_rate(tmp_path, monkeypatch):
+    schedule = ["TRAINING.INITIAL_LR=0.01", "TRAINING.LR_WARMUP_ITERATIONS=4", "TRAINING.LR_DECAY_TYPE=step",
+                "TRAINING.LR_DECAY_STEPS=[5]"]  # fmt: skip
+    network = make_trainer(tmp_path / "0", *schedule, "TRAINING.GLOW_EPOCH=0", iterations=6)
+    apart = make_trainer(tmp_path / "1", APART, *schedule, iterations=6)
+    counted = make_trainer(tmp_path / "2", *schedule, iterations=6)
+    alone = _rates(network, monkeypatch)
+    assert alone == [0.25, 0.5, 0.75, 1.0, 1.0, 0.1]
+    assert _rates(apart, monkeypatch) == [0.25, 0.5, *alone]  # the flow's own two, then all of the network's
+    assert _rates(counted, monkeypatch) == alone
+    assert apart.state.progress.iterations == 8 and counted.state.progress.iterations == 6
+
+
+def test_statistics_of_the_appearance_move_with_the_steps(tmp_path):
+    assert make_trainer(tmp_path, iterations=3).run()
+    # one update at the first micro-batch, one after each step (of the rest of what was seen)
+    assert checkpoint(tmp_path, 3)["model"]["offset_head.statistics.updates"] == 4
+
+
+@pytest.mark.parametrize("loss", ["classifier", "image", "color", "gaussian"])
+def test_other_losses_of_the_appearance_train_in_and_after_their_warm_up(tmp_path, loss):
+    start = make_loss(f"MODEL.OFFSET.LOSS={loss}").network.state_dict()
+    assert make_trainer(tmp_path, f"MODEL.OFFSET.LOSS={loss}", iterations=3).run()
+    changed = changed_keys(start, checkpoint(tmp_path, 3)["model"])
+    assert any(key.startswith("offset_head.") for key in changed)
+    assert any(key.startswith("offset_decoder.") for key in changed)
 
 
 def test_a_run_interrupted_in_the_warm_up_resumes_in_it_bit_for_bit(tmp_path):

@@ -64,6 +64,8 @@ def check_options(options: SceneOptions) -> None:
     low, high = options.hue_turn
     if not 0 < low <= high <= 180:
         raise ConfigError(f"hue_turn: found {low:g} to {high:g}, expected degrees above 0 and up to 180, rising")
+    if not 0 <= options.light <= 1:
+        raise ConfigError(f"light: found {options.light:g}, expected the log of a gain, 0 to 1")
     limits = {"height": (16, 4096), "width": (16, 4096), "length": (2, 99999), "max_objects": (1 + options.hard, 100)}
     for name, (low, high) in limits.items():
         value = getattr(options, name)

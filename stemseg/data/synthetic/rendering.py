@@ -39,8 +39,15 @@ def render_frame(scene: Scene, t: int) -> RenderedFrame:
     size = (scene.arena.width, scene.arena.height)
     image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
     noise = np.random.default_rng([scene.noise_seed, t]).standard_normal(image.shape, dtype=np.float32)
-    noisy = np.clip(np.rint(image + _NOISE_STD * noise), 0, 255).astype(np.uint8)
+    lit = image * light_gains(scene, t) if scene.light else image
+    noisy = np.clip(np.rint(lit + _NOISE_STD * noise), 0, 255).astype(np.uint8)
     return RenderedFrame(noisy, _majority(sample_ids, size, len(scene.actors)))
+
+
+def light_gains(scene: Scene, t: int) -> np.ndarray:
+    """Factors of the color channels in frame ``t``, [3] float32, B G R, between exp(-light) and exp(light)."""
+    drawn = np.random.default_rng([scene.noise_seed, t, 1]).uniform(-scene.light, scene.light, 3)
+    return np.exp(drawn).astype(np.float32)
 
 
 def outline_in_frame(actor: Actor, t: int) -> np.ndarray:

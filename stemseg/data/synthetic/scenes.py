@@ -31,6 +31,8 @@ class SceneOptions:
         hue_turn: range of the angle between the hues of two look-alikes, in degrees; the smaller, the more alike.
         distinct_classes: a class has its kind of texture and its hues beside its shape; else both are drawn for each
             object.
+        light: change of the light from frame to frame: each frame and color channel has a gain of its own between
+            exp(-light) and exp(light); 0: the light stays.
     """
 
     height: int
@@ -41,6 +43,7 @@ class SceneOptions:
     hard: bool = False
     hue_turn: tuple[float, float] = (75.0, 180.0)
     distinct_classes: bool = False
+    light: float = 0.0
 
     @property
     def arena(self) -> Arena:
@@ -78,7 +81,8 @@ class Scene:
         background: [H + 2 margin, W + 2 margin, 3] uint8, B G R.
         camera: motion of the background.
         actors: from back to front.
-        noise_seed: of the sensor noise.
+        noise_seed: of the sensor noise and the light.
+        light: see :class:`SceneOptions`.
     """
 
     arena: Arena
@@ -86,6 +90,7 @@ class Scene:
     camera: Motion
     actors: Sequence[Actor]
     noise_seed: int
+    light: float = 0.0
 
 
 def compose_scene(rng: np.random.Generator, options: SceneOptions) -> Scene:
@@ -105,7 +110,7 @@ def compose_scene(rng: np.random.Generator, options: SceneOptions) -> Scene:
     actors = _draw_pairs(rng, options, surround) if options.hard else _draw_singles(rng, options, surround)
     depth = rng.permutation(len(actors))
     camera = motion.pan(rng, arena, margin)
-    return Scene(arena, background, camera, [actors[i] for i in depth], int(rng.integers(2**31)))
+    return Scene(arena, background, camera, [actors[i] for i in depth], int(rng.integers(2**31)), options.light)
 
 
 def _draw_singles(rng: np.random.Generator, options: SceneOptions, surround: np.ndarray) -> list[Actor]:

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stemseg.config import Config
+from stemseg.structures.network_output import FeaturePyramid
 
-STRIDE32, TRUNK = "stride32", "trunk"
+STRIDE32, STRIDE4, TRUNK = "stride32", "stride4", "trunk"
 _HIDDEN_CHANNELS = 64
 _STRIDE32_UPSAMPLING = 8  # from stride 32 to quarter scale
 
@@ -20,7 +21,8 @@ class AppearanceDecoder(nn.Module):
     Args:
         channels: A, the number of appearance dimensions.
         feature_channels: channels of the FPN maps, or of the embedding decoder's trunk.
-        source: "stride32": the coarsest FPN map, as published; "trunk": what the embedding head predicts from.
+        source: "stride32": the coarsest FPN map, as published; "stride4": the finest, where a frame sees itself alone;
+            "trunk": what the embedding head predicts from.
     """
 
     def __init__(self, channels: int, *, feature_channels: int, source: str = STRIDE32) -> None:
@@ -32,17 +34,21 @@ class AppearanceDecoder(nn.Module):
             self.conv1_cat = _pointwise(4 * feature_channels, feature_channels, _HIDDEN_CHANNELS, channels)
             self.conv1_cat.requires_grad_(False)
 
-    def forward(self, coarse: Tensor, trunk: Tensor) -> Tensor:
+    def choose(self, features: FeaturePyramid) -> Tensor:
+        """The FPN map that :meth:`forward` wants."""
+        return features.stride4 if self.source == STRIDE4 else features.stride32
+
+    def forward(self, features: Tensor, trunk: Tensor) -> Tensor:
         """A [N, A, T, H/4, W/4] float32.
 
         Args:
-            coarse: the coarsest FPN maps of clips, [N, C, T, H/32, W/32].
+            features: FPN maps of clips (:meth:`choose`), [N, C, T, H/32, W/32], or of stride 4.
             trunk: the embedding decoder's trunk, [N, C', T, H/4, W/4].
         """
-        if self.source == TRUNK:
-            return self.conv1_add(trunk).float()
+        if self.source != STRIDE32:
+            return self.conv1_add(trunk if self.source == TRUNK else features).float()
         # 1x1x1 convolutions and interpolation commute; this order has 64 times fewer points to convolve
-        appearance = self.conv1_add(coarse).float()
+        appearance = self.conv1_add(features).float()
         factors = (1, _STRIDE32_UPSAMPLING, _STRIDE32_UPSAMPLING)
         return F.interpolate(appearance, scale_factor=factors, mode="trilinear", align_corners=False)
 
@@ -52,9 +58,9 @@ def build_appearance_decoder(cfg: Config) -> AppearanceDecoder | None:
     model = cfg.MODEL
     if not model.USE_OFFSET_HEAD:
         return None
-    channels = {STRIDE32: model.RESNETS.BACKBONE_OUT_CHANNELS, TRUNK: model.EMBEDDINGS.INTER_CHANNELS[-1]}
     source = model.OFFSET.FEATURES
-    return AppearanceDecoder(len(model.GLOW_DIM_MODE), feature_channels=channels[source], source=source)
+    channels = model.EMBEDDINGS.INTER_CHANNELS[-1] if source == TRUNK else model.RESNETS.BACKBONE_OUT_CHANNELS
+    return AppearanceDecoder(len(model.GLOW_DIM_MODE), feature_channels=channels, source=source)
 
 
 def _pointwise(*channels: int) -> nn.Sequential:

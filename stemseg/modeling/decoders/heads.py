@@ -37,6 +37,7 @@ class EmbeddingHead(SqueezeExpandDecoder):
         dims: the embedding's dimensions.
         predict_seediness: whether seediness is one more output, for models without a seediness head.
         tanh_activation: squash offsets to (-1, 1) by tanh(0.25 x).
+        tanh_free_dims: with it, those of the free dimensions too; else they are 0.25 x.
         time_scale: the time axis runs from -time_scale to time_scale.
         trunk: arguments of :class:`SqueezeExpandDecoder`.
     """
@@ -49,12 +50,14 @@ class EmbeddingHead(SqueezeExpandDecoder):
         dims: EmbeddingDims,
         predict_seediness: bool,
         tanh_activation: bool = True,
+        tanh_free_dims: bool = True,
         time_scale: float = 1.0,
         **trunk: Any,
     ) -> None:
         super().__init__(**trunk)
         self.dims = dims
         self.tanh_activation = tanh_activation
+        self.tanh_free_dims = tanh_free_dims
         self.register_buffer("time_scale", torch.tensor(float(time_scale)))
         self.conv_embedding = nn.Conv3d(self.out_channels, dims.size, 1, bias=False)
         self.conv_variance = nn.Conv3d(self.out_channels, dims.num_bandwidths, 1)
@@ -68,7 +71,9 @@ class EmbeddingHead(SqueezeExpandDecoder):
         """The maps from the trunk's output [N, c4, T, H/4, W/4]."""
         offsets = self.conv_embedding(trunk).float()
         if self.tanh_activation:
-            offsets = torch.tanh(0.25 * offsets)
+            free = 0 if self.tanh_free_dims else self.dims.num_free
+            squashed, unbounded = (0.25 * offsets).split([self.dims.size - free, free], dim=1)
+            offsets = torch.cat([torch.tanh(squashed), unbounded], dim=1)
         seediness = None if self.conv_seediness is None else torch.sigmoid(self.conv_seediness(trunk).float())
         embedding = add_coordinates(offsets, self.dims.coordinates, self.time_scale)
         return EmbeddingMaps(embedding, self.conv_variance(trunk).float(), seediness)
@@ -156,6 +161,7 @@ def build_embedding_head(cfg: Config) -> EmbeddingHead:
         dims=parse_dim_mode(cfg.MODEL.EMBEDDING_DIM_MODE),
         predict_seediness=not cfg.MODEL.USE_SEEDINESS_HEAD,
         tanh_activation=section.TANH_ACTIVATION,
+        tanh_free_dims=section.TANH_FREE_DIMS,
         time_scale=section.TIME_SCALE,
         **_trunk_arguments(cfg, section),
     )

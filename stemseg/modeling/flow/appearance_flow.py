@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stemseg.config import Config
 from stemseg.modeling.flow.condition import ConditionEncoder, paint_means
 from stemseg.modeling.flow.dequantization import (
     FLOOR,
+    ChannelStatistics,
     dequantize_uniform,
-    fit_standardization,
     pool_frames,
     quantize_floor,
     scale_gradient,
@@ -27,6 +26,7 @@ from stemseg.modeling.flow.glow import Glow
 from stemseg.modeling.flow.layers import at_least_float32
 from stemseg.utils.errors import StemsegError
 
+T = TypeVar("T")
 NONE, IDENTITY = "none", "identity"
 FRAME, INSTANCE_PIXELS, INSTANCE_MEANS = "frame", "instance_pixels", "instance_means"
 
@@ -36,13 +36,13 @@ class AppearanceLikelihood(NamedTuple):
 
     Attributes:
         bits_per_dimension: [G], of each item; their mean is the flow loss.
-        log_p_per_dimension: [G], log-likelihood of the latents / D.
-        logdet_per_dimension: [G], log-determinant / D.
+        log_p_per_dimension: [G], log-likelihood of the latents / D; None where it is not a flow's density that counts.
+        logdet_per_dimension: [G], log-determinant / D, or None.
     """
 
     bits_per_dimension: Tensor
-    log_p_per_dimension: Tensor
-    logdet_per_dimension: Tensor
+    log_p_per_dimension: Tensor | None
+    logdet_per_dimension: Tensor | None
 
 
 class AppearanceFlow(Glow):
@@ -53,19 +53,22 @@ class AppearanceFlow(Glow):
         num_halvings: 2x2 average poolings between A and the flow (``MODEL.OFFSET.DOWN_SAMPLE``).
         num_bits: of the quantization (``MODEL.OFFSET.N_BITS``).
         dequantization: "uniform", noise with the gradient passed through, or "floor", as released, without either.
-        standardized: the flow sees A with mean 0 and variance 1 per channel, so that shrinking A wins no likelihood;
-            False as released.
+        standardized: the flow sees A less its running mean, over its running deviation, so that A's scale wins no
+            lasting likelihood (:class:`ChannelStatistics`); False as released.
         whitened: where it is standardized, without correlation of the channels too.
         gradient_scale: factor on the gradient that the likelihood sends to A; the flow itself is trained at full rate.
         condition: "masks": the instance masks of each frame; "identity": the same, and x is a pixel's difference to the
             mean A of its instance in the clip's other frames: p(A_t | masks, A of the other frames), a
             pseudo-likelihood that rewards an A that instances keep; "none", as released.
-        condition_channels: channels that the condition is encoded as.
+        condition_channels: channels that the masks are encoded as.
+        more_condition_channels: channels of what a subclass adds to them.
         likelihood_of: "frame": of whole frames, as published; "instance_pixels": of the places of instances alone, each
             instance counting alike, and A is standardized over these; "instance_means": the same, of an A that is
             replaced by the instance's mean within the frame, so that structure inside of instances wins nothing.
         glow_options: what :class:`Glow` takes beside its channels.
     """
+
+    needs_colors = False
 
     def __init__(
         self,
@@ -79,15 +82,16 @@ class AppearanceFlow(Glow):
         gradient_scale: float = 1.0,
         condition: str = NONE,
         condition_channels: int = 32,
+        more_condition_channels: int = 0,
         likelihood_of: str = FRAME,
         **glow_options: Any,
     ) -> None:
-        super().__init__(channels, condition_channels=0 if condition == NONE else condition_channels, **glow_options)
+        of_condition = 0 if condition == NONE else condition_channels + more_condition_channels
+        super().__init__(channels, condition_channels=of_condition, **glow_options)
         self.num_halvings = num_halvings
         self.num_bits = num_bits
         self.dequantization = dequantization
-        self.standardized = standardized
-        self.whitened = whitened
+        self.statistics = ChannelStatistics(channels, whitened=whitened) if standardized else None
         self.gradient_scale = gradient_scale
         self.condition = condition
         self.likelihood_of = likelihood_of
@@ -105,38 +109,59 @@ class AppearanceFlow(Glow):
             masks: as in :meth:`likelihood`.
         """
         with torch.autocast(device_type=appearance.device.type, enabled=False):
-            appearance = scale_gradient(at_least_float32(appearance), self.gradient_scale)
-            if self.likelihood_of == INSTANCE_MEANS:
-                appearance = _paint_clips(appearance, _required(masks))
-            if self.standardized:
-                frames = self._shrink(appearance)
-                weights = self._weights(masks, frames.shape[2:])
-                appearance = fit_standardization(frames, weights, whitened=self.whitened)(appearance)
-            quantize = quantize_floor if self.dequantization == FLOOR else dequantize_uniform
-            x = quantize(torch.sigmoid(self._shrink(appearance)), num_bits=self.num_bits)
+            appearance = self._standardize(appearance, masks)
+            x = self._quantize(appearance)
             if self.condition == IDENTITY:
-                expected = _paint_clips(torch.sigmoid(appearance) - 0.5, _required(masks), of_other_frames=True)
+                expected = paint_clips(torch.sigmoid(appearance) - 0.5, required(masks), of_other_frames=True)
                 x = x - self._shrink(expected)
         return x
 
-    def likelihood(self, appearance: Tensor, masks: Sequence[Tensor] | None = None) -> AppearanceLikelihood:
+    def _standardize(self, appearance: Tensor, masks: Sequence[Tensor] | None) -> Tensor:
+        """A [N, A, T, h, w] as the flow is to see it, float32 at least; in training its statistics are gathered."""
+        appearance = scale_gradient(at_least_float32(appearance), self.gradient_scale)
+        if self.likelihood_of == INSTANCE_MEANS:
+            appearance = paint_clips(appearance, required(masks))
+        if self.statistics is None:
+            return appearance
+        if self.training:
+            frames = self._shrink(appearance)
+            self.statistics.gather(frames, self._weights(masks, frames.shape[2:]))
+        return self.statistics.standardization()(appearance)
+
+    def _quantize(self, appearance: Tensor) -> Tensor:
+        """[N, A, T, h, w] -> [N*T, A, h / 2^k, w / 2^k] in [-0.5, 0.5)."""
+        quantize = quantize_floor if self.dequantization == FLOOR else dequantize_uniform
+        return quantize(torch.sigmoid(self._shrink(appearance)), num_bits=self.num_bits)
+
+    def finish_step(self) -> None:
+        """Take in what was seen of A since the last optimizer step."""
+        if self.statistics is not None:
+            self.statistics.update()
+
+    def likelihood(
+        self, appearance: Tensor, masks: Sequence[Tensor] | None = None, colors: Tensor | None = None
+    ) -> AppearanceLikelihood:
         """The likelihood of A.
 
         Args:
             appearance: [N, A, T, h, w], at quarter scale.
             masks: binary masks of each clip at the same scale, N tensors [I, T, h, w]; an unconditional likelihood of
                 whole frames does without.
+            colors: [N, 3, T, h, w] of the frames; only what sets ``needs_colors`` reads them.
 
         Raises:
             StemsegError: where masks are needed and there are none.
         """
-        x = self.flow_input(appearance, masks)
-        condition = None if self.condition_encoder is None else self._crop(self.condition_encoder(_required(masks)))
+        condition = None if self.condition_encoder is None else self._crop(self.condition_encoder(required(masks)))
+        return self._likelihood(self.flow_input(appearance, masks), condition, masks)
+
+    def _likelihood(self, x: Tensor, condition: Tensor | None, masks: Sequence[Tensor] | None) -> AppearanceLikelihood:
+        """The likelihood of the flow's input [N*T, C, ., .] under the condition [N*T, C', ., .]."""
         output = self(x, condition)
         log_p, logdet, num_dims = output.log_p, output.logdet, x[0].numel()
         if self.likelihood_of != FRAME:
             size = output.log_p_map.shape[1:]
-            weights = instance_weights(_required(masks), num_halvings=self.num_halvings + 1, size=size)
+            weights = instance_weights(required(masks), num_halvings=self.num_halvings + 1, size=size)
             log_p, logdet = ((weights * m).sum(dim=(1, 2, 3)) for m in (output.log_p_map, output.logdet_map))
             num_dims = 4 * x.shape[1]  # of one place
         bits = bits_per_dimension(log_p, logdet, num_dims=num_dims, num_bits=self.num_bits)
@@ -146,8 +171,7 @@ class AppearanceFlow(Glow):
         """The weight of each place in the statistics of A, [N*T, *size]; None for all alike."""
         if self.likelihood_of == FRAME:
             return None
-        weights = instance_weights(_required(masks), num_halvings=self.num_halvings, size=size)
-        return weights.mean(dim=0) if len(weights) else None
+        return instance_weights(required(masks), num_halvings=self.num_halvings, size=size).sum(dim=0)
 
     def _shrink(self, appearance: Tensor) -> Tensor:
         """[N, A, T, h, w] -> [N*T, A, h / 2^k, w / 2^k], without the border that is cut off."""
@@ -159,40 +183,21 @@ class AppearanceFlow(Glow):
         return x[:, :, :height, :width]
 
 
-def _required(masks: Sequence[Tensor] | None) -> Sequence[Tensor]:
-    if masks is None:
-        raise StemsegError("the likelihood needs the instance masks of every clip, but got none")
-    return masks
+def required(value: T | None) -> T:
+    """Masks or colors that a likelihood needs.
+
+    Raises:
+        StemsegError: where there are none.
+    """
+    if value is None:
+        raise StemsegError("the likelihood needs the instance masks, or the colors, of every clip, but got none")
+    return value
 
 
-def _paint_clips(appearance: Tensor, masks: Sequence[Tensor], **options: bool) -> Tensor:
+def paint_clips(appearance: Tensor, masks: Sequence[Tensor], **options: bool) -> Tensor:
     """:func:`paint_means` for each clip of [N, A, T, h, w]."""
     clips = [paint_means(a, m, **options) for a, m in zip(appearance, masks, strict=True)]  # N of [A, T, h, w]
     return torch.stack(clips)
-
-
-def build_appearance_flow(cfg: Config) -> AppearanceFlow | None:
-    """The flow of ``MODEL.OFFSET``; None without ``MODEL.USE_OFFSET_HEAD``."""
-    if not cfg.MODEL.USE_OFFSET_HEAD:
-        return None
-    section = cfg.MODEL.OFFSET
-    return AppearanceFlow(
-        len(cfg.MODEL.GLOW_DIM_MODE),
-        num_halvings=section.DOWN_SAMPLE,
-        num_bits=section.N_BITS,
-        dequantization=section.DEQUANTISATION,
-        standardized=section.STANDARDISE,
-        whitened=section.WHITEN,
-        gradient_scale=section.GRADIENT_SCALE,
-        condition=section.CONDITION,
-        condition_channels=section.CONDITION_CHANNELS,
-        likelihood_of=section.LIKELIHOOD,
-        num_steps=section.N_FLOW,
-        num_levels=section.N_BLOCK,
-        affine=section.AFFINE,
-        conv_lu=section.CONV_LU,
-        hidden_channels=section.HIDDEN_CHANNELS,
-    )
 
 
 def bits_per_dimension(log_p: Tensor, logdet: Tensor, *, num_dims: int, num_bits: int) -> Tensor:

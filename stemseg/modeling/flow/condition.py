@@ -1,7 +1,11 @@
-"""The flow's condition (method.md §5): features c of a clip's ground-truth masks, and the injection that they steer."""
+"""The flow's condition (method.md §5): features c of a clip's ground-truth masks, and the injection that they steer.
+
+Beside it what else masks say of A: the means of instances, averages over them, and which instance a place belongs to.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -63,12 +67,51 @@ def paint_means(appearance: Tensor, masks: Tensor, *, of_other_frames: bool = Fa
     Returns:
         [A, T, h, w], 0 outside of the instances, and where an instance is visible in no other frame.
     """
+    means, _ = instance_means(appearance, masks, of_other_frames=of_other_frames)
+    return torch.einsum("ita,ithw->athw", means, masks.to(appearance.dtype))  # [A, T, h, w]
+
+
+def instance_means(appearance: Tensor, masks: Tensor, *, of_other_frames: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean appearance of each instance in each frame, or in all frames but this one.
+
+    Args:
+        appearance: [A, T, h, w].
+        masks: binary, [I, T, h, w].
+
+    Returns:
+        Means [I, T, A], 0 where there is no pixel, and where there are pixels, [I, T] bool.
+    """
     masks = masks.to(appearance.dtype)
     sums = torch.einsum("ithw,athw->ita", masks, appearance)  # [I, T, A]
     areas = masks.sum(dim=(2, 3))[..., None]  # [I, T, 1]
     if of_other_frames:
         sums, areas = (x.sum(dim=1, keepdim=True) - x for x in (sums, areas))
-    return torch.einsum("ita,ithw->athw", sums / areas.clamp(min=1), masks)  # [A, T, h, w]
+    return sums / areas.clamp(min=1), areas[..., 0] > 0
+
+
+def posterior_bits(scores: Tensor, weights: Tensor, known: Tensor) -> Tensor:
+    """-log2 p(own instance | A), mean over the places of each instance; a frame counts where there are two hypotheses.
+
+    Args:
+        scores: [I, T, h, w], log p(A | instance) but for what is common to the instances.
+        weights: [I, T, h, w], share of each instance in each place.
+        known: [I, T] bool, whether the instance is seen in another frame, and so is a hypothesis.
+
+    Returns:
+        [G] for the instances that count.
+    """
+    frames = known.sum(dim=0) > 1  # [T]
+    scores, weights, known = scores[:, frames], weights[:, frames], known[:, frames]
+    unknown = ~known[..., None, None]
+    log_posterior = torch.log_softmax(scores.masked_fill(unknown, -torch.inf), dim=0).masked_fill(unknown, 0)
+    return instance_averages(-log_posterior, weights * ~unknown) / math.log(2)
+
+
+def instance_averages(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of [I, T, h, w] over the places of each instance that has a weight: [G]."""
+    totals = weights.sum(dim=(1, 2, 3))
+    sums = (values * weights).sum(dim=(1, 2, 3))
+    return sums[totals > 0] / totals[totals > 0]
 
 
 class AffineInjection(nn.Module):

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from stemseg.modeling.flow.layers import at_least_float32
+from stemseg.utils import distributed
 
 UNIFORM, FLOOR = "uniform", "floor"
 _SMALLEST_VARIANCE = 1e-5
+_MOMENTUM = 0.05  # of the running statistics
 
 
 def pool_frames(appearance: Tensor, *, num_halvings: int) -> Tensor:
@@ -40,31 +42,67 @@ class Standardization(NamedTuple):
 
     def __call__(self, values: Tensor) -> Tensor:
         """Values [N, A, ...] -> [N, A, ...]."""
-        centered = values.movedim(1, -1) - self.mean  # [N, ..., A]
-        return (centered @ self.matrix.t()).movedim(-1, 1)
+        mean, matrix = (x.to(values.dtype) for x in self)
+        return ((values.movedim(1, -1) - mean) @ matrix.t()).movedim(-1, 1)  # [N, ..., A] inside
 
 
-def fit_standardization(frames: Tensor, weights: Tensor | None = None, *, whitened: bool = False) -> Standardization:
-    """The map that gives the channels of [F, A, h, w] mean 0 and variance 1; gradients pass through the statistics.
+class ChannelStatistics(nn.Module):
+    """Running mean and covariance of channels, by which A is standardized before the flow sees it.
 
-    Without it the likelihood is highest for a constant A: whatever shrinks A is rewarded, and within a few hundred
-    iterations the flow's gradient took A to a twentieth of its spread. The likelihood of the standardized A does not
-    depend on A's scale; what is left to reward is an A that the condition predicts.
+    To a loss they are constants. So the likelihood of a frame depends on this frame alone, and the loss of a batch does
+    not depend on how it is cut into micro-batches: what these show is gathered, and taken in once per optimizer step.
+    A lasting change of A's scale wins no likelihood, since the statistics follow it. An A that the condition predicts
+    does, and so does one that shrinks faster than they follow: the spread of A is to be watched.
 
     Args:
-        frames: what is to be standardized.
-        weights: [F, h, w] of each place in the statistics, of sum 1; None: all alike.
+        channels: A.
         whitened: take the correlation of the channels away too.
     """
-    values = frames.movedim(1, 0).flatten(1)  # [A, P]
-    share = torch.full_like(values[0], 1 / values.shape[1]) if weights is None else weights.flatten().to(values.dtype)
-    mean = values @ share  # [A]
-    centered = values - mean[:, None]  # [A, P]
-    if not whitened:
-        return Standardization(mean, torch.diag(torch.rsqrt(centered.square() @ share + _SMALLEST_VARIANCE)))
-    covariance = (centered * share) @ centered.t()  # [A, A]
-    covariance = covariance + _SMALLEST_VARIANCE * torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
-    return Standardization(mean, torch.linalg.inv(torch.linalg.cholesky(covariance)))
+
+    mean: Tensor  # [A]
+    covariance: Tensor  # [A, A]
+    updates: Tensor  # scalar int64, 0 until anything was seen
+
+    def __init__(self, channels: int, *, whitened: bool = False) -> None:
+        super().__init__()
+        self.whitened = whitened
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("covariance", torch.eye(channels))
+        self.register_buffer("updates", torch.tensor(0))
+        self._gathered: list[Tensor] = []
+
+    @torch.no_grad()
+    def gather(self, frames: Tensor, weights: Tensor | None = None) -> None:
+        """Note frames [F, A, h, w] with the weights [F, h, w], None: all alike. The very first count at once."""
+        values = frames.movedim(1, 0).flatten(1).to(self.mean.dtype) - self.mean[:, None]  # [A, P]
+        weight = torch.ones_like(values[0]) if weights is None else weights.flatten().to(values.dtype)
+        second = (values * weight) @ values.t()  # [A, A]
+        self._gathered.append(torch.cat([weight.sum()[None], values @ weight, second.flatten()]))
+        if self.updates == 0:
+            self.update()
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the statistics towards what was gathered in all processes; these must call it together."""
+        if not self._gathered:
+            return
+        sums = distributed.average(torch.stack(self._gathered).sum(dim=0))
+        self._gathered.clear()
+        if sums[0] <= 0:
+            return
+        count, (first, second) = len(self.mean), (sums[1:] / sums[0]).split([len(self.mean), len(self.mean) ** 2])
+        share = max(_MOMENTUM, 1 / (1 + self.updates.item()))
+        covariance = second.view(count, count) - first[:, None] * first
+        self.covariance.lerp_(covariance, share).add_(share * (1 - share) * first[:, None] * first)
+        self.mean.add_(share * first)
+        self.updates.add_(1)
+
+    def standardization(self) -> Standardization:
+        """The map that gives channels with these statistics mean 0 and variance 1."""
+        if not self.whitened:
+            return Standardization(self.mean, torch.diag(torch.rsqrt(self.covariance.diagonal() + _SMALLEST_VARIANCE)))
+        covariance = self.covariance + _SMALLEST_VARIANCE * torch.eye(len(self.mean), device=self.mean.device)
+        return Standardization(self.mean, torch.linalg.inv(torch.linalg.cholesky(covariance)))
 
 
 def dequantize_uniform(x: Tensor, *, num_bits: int, generator: torch.Generator | None = None) -> Tensor:

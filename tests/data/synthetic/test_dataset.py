@@ -108,6 +108,18 @@ def test_look_alikes_differ_in_hue_by_what_the_options_say(monkeypatch):
     assert len(turns) >= 10 and min(turns) >= 20 and max(turns) <= 30
 
 
+def test_light_changes_colors_from_frame_to_frame_and_nothing_else():
+    steady, changing = (crowded_scene(dataclasses.replace(HARD, light=light)) for light in (0.0, 0.3))
+    gains = np.stack([rendering.light_gains(changing, t) for t in range(3)])  # [3 frames, 3 channels]
+    assert len(np.unique(gains)) == 9 and np.all(np.abs(np.log(gains)) <= 0.3)
+    for t in range(3):
+        before, after = render_frame(steady, t), render_frame(changing, t)
+        np.testing.assert_array_equal(before.ids, after.ids)
+        dark = before.image.max(axis=2) < 150  # not cut off at 255
+        ratio = after.image[dark].mean(axis=0) / before.image[dark].mean(axis=0)
+        assert ratio == pytest.approx(gains[t], rel=0.02)
+
+
 def test_hues_of_distinct_classes_do_not_meet():
     ranges = [scenes._class_hues(category, 5) for category in range(1, 6)]
     hues = [
@@ -206,6 +218,7 @@ def test_outlines_have_equal_area_and_are_centered(name):
         ({"distinct_classes": True, "hard": True}, "choose one of the two"),
         ({"hue_turn": (0.0, 20.0)}, "hue_turn: found 0 to 20"),
         ({"hue_turn": (40.0, 20.0)}, "hue_turn: found 40 to 20"),
+        ({"light": 1.5}, "light: found 1.5"),
     ],
 )
 def test_impossible_options_are_named(tmp_path, change, message):
@@ -215,7 +228,7 @@ def test_impossible_options_are_named(tmp_path, change, message):
 
 def test_command_line(tmp_path, capsys):
     arguments = ["--num_train", "1", "--num_val", "1", "--length", "2", "--size", "32x48", "--classes", "star", "disc"]
-    look_alikes = ["--hard", "--hue_turn", "20", "30"]
+    look_alikes = ["--hard", "--hue_turn", "20", "30", "--light", "0.1"]
     assert generate_videos.main(["--output", str(tmp_path), "--preview", *look_alikes, *arguments]) == 0
     assert load_video_annotations(tmp_path / "val.json").category_labels == {1: "star", 2: "disc"}
     assert cv2.imread(str(tmp_path / "train.png")) is not None

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from stemseg.modeling.decoders.appearance import AppearanceDecoder
 from stemseg.modeling.embedding import add_coordinates, mix_appearance
 from stemseg.modeling.losses.appearance_loss import appearance_spread
+from stemseg.structures.network_output import FeaturePyramid
 from tests.helpers.golden_weights import det, fill_state_dict, load_golden, relative_difference
 
 
@@ -39,6 +40,15 @@ def test_the_trunk_as_source_needs_no_upsampling_and_no_unused_branch():
     trunk = torch.randn(1, 8, 2, 3, 4)
     assert decoder(torch.empty(0), trunk).shape == (1, 2, 2, 3, 4)
     assert {key.split(".")[0] for key in decoder.state_dict()} == {"conv1_add"}
+
+
+def test_the_finest_map_as_source_is_of_the_frame_alone():
+    decoder = AppearanceDecoder(2, feature_channels=8, source="stride4")
+    pyramid = FeaturePyramid(*(torch.randn(1, 8, 2, 16 // s, 16 // s) for s in (1, 2, 4, 8)))
+    assert decoder.choose(pyramid) is pyramid.stride4
+    result = decoder(pyramid.stride4, torch.empty(0))
+    assert torch.allclose(result[:, :, :1], decoder(pyramid.stride4[:, :, :1], torch.empty(0)), atol=1e-6)
+    assert AppearanceDecoder(2, feature_channels=8).choose(pyramid) is pyramid.stride32
 
 
 @pytest.mark.parametrize("detach", [False, True])

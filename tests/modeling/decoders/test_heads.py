@@ -92,6 +92,23 @@ def test_without_tanh_offsets_are_not_bounded():
     assert largest["true"] <= 1 < largest["false"]
 
 
+def test_free_dimensions_alone_may_be_unbounded():
+    features = small_features()
+    outputs = {}
+    for tanh in ("true", "false"):
+        head = build_embedding_head(
+            load_config(None, [*SMALL, "INPUT.NUM_FRAMES=4", "MODEL.EMBEDDING_DIM_MODE=xyff",
+                               f"MODEL.EMBEDDINGS.TANH_FREE_DIMS={tanh}"])
+        )  # fmt: skip
+        fill_state_dict(head)
+        with torch.no_grad():
+            head.conv_embedding.weight.mul_(100)
+            outputs[tanh] = head(features).embedding
+    assert torch.equal(outputs["true"][:, :2], outputs["false"][:, :2])
+    assert torch.allclose(outputs["true"][:, 2:], outputs["false"][:, 2:].tanh(), atol=1e-6)
+    assert outputs["false"][:, 2:].abs().max() > 1
+
+
 def test_foreground_channel_is_optional():
     overrides = [*SMALL, "INPUT.NUM_FRAMES=4", "INPUT.NUM_CLASSES=5", "MODEL.USE_SEMSEG_HEAD=true"]
     with_channel = build_semantic_head(load_config(None, overrides))(small_features())

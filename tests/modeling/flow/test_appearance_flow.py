@@ -199,9 +199,42 @@ def test_identity_condition_rewards_an_embedding_that_instances_keep(likelihood_
 
 
 def test_unconditional_flow_has_the_published_keys_alone():
-    keys = _flow().state_dict()
+    keys = _flow(standardized=False).state_dict()  # as released
     assert {key.split(".")[0] for key in keys} == {"blocks"}
     assert {key.split(".")[0] for key in _flow(condition="masks", condition_channels=4).state_dict()} == {
         "blocks",
         "condition_encoder",
+        "statistics",
     }
+
+
+@pytest.mark.parametrize("condition", ["none", "masks"])
+def test_loss_does_not_depend_on_how_a_batch_is_cut_and_frames_send_each_other_no_gradient(condition):
+    flow = _flow(condition=condition, condition_channels=4, dequantization="floor").train()
+    _likelihood(flow, _appearance() + 1, _masks())  # ActNorm and the statistics take their start from here
+    appearance, masks = 2 * _appearance(), _masks()
+    whole = flow.likelihood(appearance, masks).bits_per_dimension
+    parts = [flow.likelihood(a[None], [m]).bits_per_dimension for a, m in zip(appearance, masks, strict=True)]
+    assert torch.allclose(whole, torch.cat(parts), atol=1e-6)
+
+    flow.dequantization = "uniform"
+    appearance.requires_grad_()
+    bits = flow.likelihood(appearance, masks).bits_per_dimension
+    (gradient,) = torch.autograd.grad(bits[1], appearance)
+    gradient = gradient.transpose(1, 2).flatten(0, 1)  # of each frame
+    assert gradient[1].abs().sum() > 0 and not gradient[[0, 2, 3]].any()
+
+
+def test_statistics_move_once_per_step_and_in_training_alone():
+    flow = _flow().train()
+    flow.likelihood(_appearance())
+    before = flow.statistics.mean.clone()
+    flow.likelihood(_appearance() + 1)
+    assert torch.equal(flow.statistics.mean, before)
+    flow.finish_step()
+    assert (flow.statistics.mean > before + 0.3).all()
+    flow.eval().likelihood(_appearance() + 9)
+    flow.finish_step()
+    assert flow.statistics.updates == 2
+    assert {"statistics.mean", "statistics.covariance", "statistics.updates"} <= flow.state_dict().keys()
+    assert not any("statistics" in key for key in _flow(standardized=False).state_dict())

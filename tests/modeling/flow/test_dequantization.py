@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from stemseg.modeling.flow.dequantization import (
+    ChannelStatistics,
     dequantize_uniform,
-    fit_standardization,
     pool_frames,
     quantize_floor,
     scale_gradient,
@@ -44,13 +44,20 @@ def test_half_precision_embedding_is_pooled_in_float32():
     assert frames.dtype == torch.float32 and frames.shape == (2, 3, 2, 2)
 
 
+def fitted(frames, weights=None, *, whitened=False):
+    """The standardization by statistics that have seen nothing else."""
+    statistics = ChannelStatistics(frames.shape[1], whitened=whitened)
+    statistics.gather(frames, weights)
+    return statistics.standardization()
+
+
 @pytest.mark.parametrize("whitened", [False, True])
 def test_standardized_channels_have_mean_0_and_variance_1_and_constant_ones_stay_finite(whitened):
     torch.manual_seed(0)
     frames = 5 + 3 * torch.randn(2, 3, 8, 8)
     frames[:, 1] += frames[:, 0]
     frames[:, 2] = 4.0
-    result = fit_standardization(frames, whitened=whitened)(frames)
+    result = fitted(frames, whitened=whitened)(frames)
     assert torch.allclose(result.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(result[:, :2].var(dim=(0, 2, 3), correction=0), torch.ones(2), atol=1e-4)
     assert result[:, 2].abs().max() < 1e-2 if whitened else not result[:, 2].any()
@@ -63,19 +70,34 @@ def test_weights_choose_what_the_statistics_are_of(whitened):
     frames, weights = torch.randn(2, 3, 8, 8), torch.zeros(2, 8, 8)
     weights[0, :4] = 1 / 32
     chosen = frames[:1, :, :4]
-    weighted = fit_standardization(frames, weights, whitened=whitened)(chosen)
-    assert torch.allclose(weighted, fit_standardization(chosen, whitened=whitened)(chosen), atol=1e-5)
+    weighted = fitted(frames, weights, whitened=whitened)(chosen)
+    assert torch.allclose(weighted, fitted(chosen, whitened=whitened)(chosen), atol=1e-5)
 
 
-@pytest.mark.parametrize("whitened", [False, True])
-def test_no_gradient_asks_a_standardized_embedding_to_shrink_or_to_shift(whitened):
-    frames = torch.randn(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    weights = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    result = fit_standardization(frames, whitened=whitened)(frames)
-    (gradient,) = torch.autograd.grad((result * weights).sum(), frames)
-    assert gradient.abs().max() > 0.1
-    assert gradient.sum(dim=(0, 2, 3)).abs().max() < 1e-9
-    assert (gradient * frames).sum(dim=(0, 2, 3)).abs().max() < 1e-2  # but for the variance's lower bound
+def test_statistics_of_a_step_do_not_depend_on_how_it_is_cut():
+    frames = 3 + torch.randn(6, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    states = []
+    for cut in ((6,), (1, 2, 3)):
+        statistics = ChannelStatistics(2)
+        statistics.gather(frames - 1)  # the first to be seen
+        for part in (2 * frames).split(cut):
+            statistics.gather(part)
+        statistics.update()
+        states.append((statistics.mean, statistics.covariance))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*states, strict=True))
+    assert torch.allclose(states[0][0], 0.5 * (frames - 1 + 2 * frames).mean(dim=(0, 2, 3)), atol=1e-5)  # of two steps
+    joint = torch.cat([frames - 1, 2 * frames]).movedim(1, 0).flatten(1)
+    assert torch.allclose(states[0][1], joint.cov(correction=0), atol=1e-4)
+
+
+def test_statistics_follow_and_bear_steps_without_a_place():
+    statistics = ChannelStatistics(1)
+    statistics.gather(torch.randn(1, 1, 2, 2), torch.zeros(1, 2, 2))
+    assert statistics.updates == 0 and statistics.mean == 0 and statistics.covariance == 1
+    for _ in range(200):
+        statistics.gather(5 + 2 * torch.randn(4, 1, 8, 8))
+        statistics.update()
+    assert abs(statistics.mean - 5) < 0.2 and abs(statistics.covariance - 4) < 0.5
 
 
 def test_scaled_gradient():
