@@ -77,7 +77,7 @@ def files_to_loss(cfg: Config) -> list[str]:
 
     def train() -> None:
         dataset = build_training_dataset(cfg)
-        loss(collate_clips([dataset[0], dataset[1]])).total.backward()
+        loss(collate_clips([dataset[0], dataset[1]]).to("cpu")).total.backward()
 
     return trace(train)
 

@@ -58,7 +58,7 @@ def visualize(args: argparse.Namespace) -> None:
     stop = min(args.start + args.num_clips, len(dataset))
     with VideoWriter(args.output / "clips.mp4", fps=args.fps) as video:
         for index in tqdm(range(args.start, stop), desc="clips", unit="clip"):
-            clip = dataset[index]
+            clip = dataset[index].unpack()
             frames = [shrink(frame, args.width) for frame in draw_clip(clip, names, preprocessor)]
             columns = -(-len(frames) // 2) if len(frames) > 4 else len(frames)
             write_image(args.output / f"clip_{index:06d}.png", with_title(tile(frames, columns), clip.name))

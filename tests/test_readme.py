@@ -81,7 +81,7 @@ def test_command(command: str, clone: Path):
 def test_your_own_dataset_is_read_as_it_is_meant(clone: Path):
     make_own_dataset(clone)
     cfg = load_config(clone / "mine.yaml", ["INPUT.MIN_DIM=48", "INPUT.MAX_DIM=64"])
-    clip = build_training_dataset(cfg)[0]
+    clip = build_training_dataset(cfg)[0].unpack()
     assert clip.frames.shape == (8, 3, 48, 64)
     assert clip.targets.category_ids.tolist() == [2]
     assert clip.targets.masks.sum() == 8 * 20 * 20

@@ -14,12 +14,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from stemseg.data.images import mask_box
+from stemseg.structures.clip import ABSENT
 
-_VALUES_PER_LAYER = 255
+_VALUES_PER_LAYER = ABSENT - 1
 
 
 class Place(NamedTuple):
-    """The place of an instance: its pixels are those of layer ``layer`` that hold ``value`` (1 to 255)."""
+    """The place of an instance: its pixels are those of layer ``layer`` that hold ``value`` (1 to 254)."""
 
     layer: int
     value: int

@@ -15,12 +15,11 @@ from stemseg.data.augmentation import AugmentationRange, FrameAugmenter
 from stemseg.data.categories import CategorySpace, build_category_space
 from stemseg.data.copy_paste import CopyPasteClips, build_copy_paste
 from stemseg.data.frame_sampling import FrameGap, frames_with_instances, split_at_empty_stretches
-from stemseg.data.preprocessing import ImagePreprocessor, build_preprocessor, prepare_clip
+from stemseg.data.preprocessing import ImagePreprocessor, PackedClip, build_preprocessor, prepare_clip
 from stemseg.data.sources import OpenedStills, OpenedVideos, open_training_set
 from stemseg.data.still_clips import StillClips
 from stemseg.data.video_clips import VideoChanges, VideoClips
 from stemseg.datasets import COPY_PASTE, CUSTOM, find_dataset
-from stemseg.structures.clip import Clip
 
 _SAMPLE, _ORDER, _EPOCH = 0, 1, 2  # keep the generators of samples, of their order and of epochs apart
 
@@ -48,7 +47,7 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self._schedule)
 
-    def __getitem__(self, index: int) -> Clip:
+    def __getitem__(self, index: int) -> PackedClip:
         """Training sample ``index`` (0 to len - 1).
 
         Raises:

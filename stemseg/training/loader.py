@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stemseg.structures.clip import Clip, ClipBatch
+from stemseg.data.preprocessing import PackedBatch, PackedClip
 from stemseg.training.interrupts import shield_worker
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 class SampleSource(Protocol):
     """A dataset as training needs it: sample i is a pure function of i, whoever asks and in whatever order."""
 
-    def __getitem__(self, index: int) -> Clip:
+    def __getitem__(self, index: int) -> PackedClip:
         """Sample ``index`` of the run."""
         ...
 
@@ -41,7 +41,7 @@ class SampleSource(Protocol):
 def build_loader(
     dataset: SampleSource,
     sampler: MicroBatchSampler,
-    collate: Callable[[Sequence[Clip]], ClipBatch],
+    collate: Callable[[Sequence[PackedClip]], PackedBatch],
     *,
     num_workers: int,
     pin_memory: bool,
@@ -67,7 +67,7 @@ def build_loader(
 class _Loaded(NamedTuple):
     """A micro-batch, or why there is none, and the messages of the samples that others stand in for."""
 
-    batch: ClipBatch | StemsegError
+    batch: PackedBatch | StemsegError
     skipped: list[str]
 
 
@@ -78,7 +78,7 @@ class _MicroBatches(Dataset[_Loaded]):
     """
 
     def __init__(
-        self, dataset: SampleSource, collate: Callable[[Sequence[Clip]], ClipBatch], skip_bad_samples: int
+        self, dataset: SampleSource, collate: Callable[[Sequence[PackedClip]], PackedBatch], skip_bad_samples: int
     ) -> None:
         self._dataset = dataset
         self._collate = collate
@@ -91,7 +91,7 @@ class _MicroBatches(Dataset[_Loaded]):
         except StemsegError as error:
             return _Loaded(error, skipped)
 
-    def _load(self, index: int, skipped: list[str]) -> Clip:
+    def _load(self, index: int, skipped: list[str]) -> PackedClip:
         """A sample, or the one that stands in for it: the same in every run."""
         candidate = index
         for attempt in range(self._skip_bad_samples + 1):
@@ -112,7 +112,7 @@ def _as_it_is(loaded: Any) -> Any:
     return loaded
 
 
-class WaitMeter(Iterator[ClipBatch]):
+class WaitMeter(Iterator[PackedBatch]):
     """Passes batches on, counts the seconds that the loop had to wait for them, and logs samples that were skipped.
 
     Raises:
@@ -125,7 +125,7 @@ class WaitMeter(Iterator[ClipBatch]):
         self._allowed = skip_bad_samples
         self._skipped = 0
 
-    def __next__(self) -> ClipBatch:
+    def __next__(self) -> PackedBatch:
         start = time.perf_counter()
         try:
             batch, skipped = next(self._loaded)
@@ -158,8 +158,8 @@ def _start_worker(worker_id: int) -> None:
 
 
 def take_together(
-    batches: Iterator[ClipBatch], number: int, process: ProcessInfo, device: torch.device
-) -> Iterator[ClipBatch]:
+    batches: Iterator[PackedBatch], number: int, process: ProcessInfo, device: torch.device
+) -> Iterator[PackedBatch]:
     """The next ``number`` micro-batches. Several processes end together where one of them can't load its own."""
     if process.world_size == 1:
         return batches

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from stemseg.data.preprocessing import PackedBatch, PackedClip
 from stemseg.modeling.network import Network
-from stemseg.structures.clip import Clip, ClipBatch
+from stemseg.structures.clip import ClipBatch
 from stemseg.training.arguments import TrainerSettings
 from stemseg.training.checkpoints import CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener, Rescue, explained
@@ -86,7 +87,7 @@ class OptimizationStep:
         self._max_gradient_norm = max_gradient_norm
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def accumulate(self, micro_batches: Iterator[ClipBatch], seeds: Sequence[int]) -> StepReport:
+    def accumulate(self, micro_batches: Iterator[PackedBatch], seeds: Sequence[int]) -> StepReport:
         """Compute the mean gradient over the next ``len(seeds)`` micro-batches; the weights stay as they are.
 
         Before each micro-batch PyTorch's random numbers are seeded with its seed.
@@ -151,7 +152,7 @@ class Trainer:
     state: TrainingState
     step: OptimizationStep
     dataset: SampleSource
-    collate: Callable[[Sequence[Clip]], ClipBatch]
+    collate: Callable[[Sequence[PackedClip]], PackedBatch]
     checkpoints: CheckpointStore
     settings: TrainerSettings
     process: ProcessInfo

@@ -202,7 +202,7 @@ def test_dataset_from_a_configuration(tmp_path):
         "DATA.COPY_PASTE.WIDTH=32", "INPUT.MIN_DIM=24", "INPUT.MAX_DIM=32",
     ]  # fmt: skip
     dataset = build_training_dataset(custom_config(tmp_path, "videos.json", *overrides))
-    clip, again = dataset[1], dataset[1]
+    clip, again = dataset[1].unpack(), dataset[1].unpack()
     assert clip.frames.shape[-2:] == (24, 32) and clip.name.startswith("copy_paste/custom/seq")
     assert clip.frames.equal(again.frames) and clip.targets.masks.equal(again.targets.masks)
 

@@ -16,6 +16,7 @@ from tests.helpers.tiny_datasets import custom_config, make_stills, make_videos
 
 
 def assert_equal(a, b):
+    a, b = a.unpack(), b.unpack()
     assert a.name == b.name
     for name in ("masks", "category_ids", "ignore_mask"):
         assert torch.equal(getattr(a.targets, name), getattr(b.targets, name))
@@ -50,12 +51,12 @@ def test_a_sample_is_a_pure_function_of_seed_and_index(mixed):
 
 def test_workers_give_the_same_batches(mixed):
     dataset = build_training_dataset(mixed)
-    direct = [collate_clips([dataset[i], dataset[i + 1]]) for i in range(0, 6, 2)]
+    direct = [collate_clips([dataset[i], dataset[i + 1]]).to("cpu") for i in range(0, 6, 2)]
     loader = DataLoader(
         pickle.loads(pickle.dumps(dataset)), batch_sampler=[[0, 1], [2, 3], [4, 5]], collate_fn=collate_clips,
         num_workers=2,
     )  # fmt: skip
-    for ours, loaded in zip(direct, loader, strict=True):
+    for ours, loaded in zip(direct, (batch.to("cpu") for batch in loader), strict=True):
         assert torch.equal(ours.frames, loaded.frames) and ours.names == loaded.names
         for a, b in zip(ours.targets, loaded.targets, strict=True):
             assert torch.equal(a.masks, b.masks) and torch.equal(a.category_ids, b.category_ids)
@@ -63,7 +64,7 @@ def test_workers_give_the_same_batches(mixed):
 
 def test_the_mix_is_exact_and_its_samples_are_sound(mixed):
     dataset = build_training_dataset(mixed)
-    clips = [dataset[i] for i in range(20)]
+    clips = [dataset[i].unpack() for i in range(20)]
     assert Counter(c.name.split("/")[0] for c in clips) == {"custom": 12, "coco": 8}
     for clip in clips:
         masks, ignore = clip.targets.masks, clip.targets.ignore_mask
@@ -77,7 +78,7 @@ def test_the_mix_is_exact_and_its_samples_are_sound(mixed):
 
 def test_warped_stills_have_zeros_outside_that_count_as_background(mixed):
     dataset = build_training_dataset(mixed)
-    stills = [clip for clip in (dataset[i] for i in range(20)) if clip.name.startswith("coco")]
+    stills = [clip for clip in (dataset[i].unpack() for i in range(20)) if clip.name.startswith("coco")]
     outside = [(clip.frames == 0).all(dim=1) for clip in stills]  # [T, H, W]
     assert sum(int(o.sum()) for o in outside) > 50
     for clip, zeros in zip(stills, outside, strict=True):
@@ -95,7 +96,7 @@ def test_fast_loading_equals_plain_loading(tmp_path):
     cfg = custom_config(tmp_path, "videos.json", *overrides)
     dataset = build_training_dataset(cfg)
     for index in range(5):
-        clip = dataset[index]
+        clip = dataset[index].unpack()
         name, frames = clip.name.removeprefix("custom/").split(" ")
         size = tuple(clip.frames.shape[-2:])
         indices = [int(t) for t in frames.split(",")]
@@ -129,10 +130,10 @@ def test_davis_ignores_the_background_and_duplicates(tmp_path, monkeypatch):
     overrides = ["DATA.MIX={davis: 1.0}", "TRAINING.MODE=davis", "INPUT.NUM_CLASSES=2", "DATA.DAVIS.FRAME_GAP_LOWER=3"]
     dataset = build_training_dataset(custom_config(tmp_path, "unused.json", *overrides))
     for index in range(6):
-        targets = dataset[index].targets
+        targets = dataset[index].unpack().targets
         assert torch.equal(targets.ignore_mask.bool(), ~targets.masks.bool().any(dim=0))
     cfg = custom_config(tmp_path, "unused.json", *overrides, "DATA.DAVIS.IGNORE_BACKGROUND=false")
-    assert not build_training_dataset(cfg)[0].targets.ignore_mask.any()
+    assert not build_training_dataset(cfg)[0].unpack().targets.ignore_mask.any()
 
 
 def test_wrong_configurations_are_refused(tmp_path):

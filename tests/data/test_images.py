@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stemseg.data import images as masks_module
-from stemseg.data.images import decode_mask, mask_box, read_image, resize_mask_into
+from stemseg.data.images import decode_mask, mask_box, read_image, resize_ids, resize_planes
 from stemseg.structures.rle import encode_rle
 from stemseg.utils.errors import DataError
 from tests.helpers.paths import GOLDEN_DIR
-from tests.helpers.tiny_datasets import random_masks
 
 
 @pytest.fixture
@@ -57,9 +55,9 @@ def test_another_size_than_annotated_is_an_error(tmp_path, image):
 GOLDEN = GOLDEN_DIR / "preprocessing.npz"
 
 
-def resized(mask, size):
-    output = np.zeros(size, dtype=np.uint8)
-    assert resize_mask_into(mask, output) == bool(output.any())
+def resized(ids, size):
+    output = np.full(size, 99, dtype=np.uint8)
+    resize_ids(ids, output)
     return output
 
 
@@ -69,21 +67,34 @@ def test_masks_are_resized_as_published(size):
     np.testing.assert_array_equal(resized(golden["mask"], size), golden[f"mask_resized_{size[0]}x{size[1]}"])
 
 
-@pytest.mark.parametrize("small_share", [0.0, 2.0], ids=["whole image", "extent only"])
-def test_resizing_equals_interpolating_the_whole_mask(monkeypatch, small_share):
-    monkeypatch.setattr(masks_module, "_SMALL", small_share)
+def test_resizing_ids_equals_interpolating_each_mask():
     rng = np.random.default_rng(0)
-    for _ in range(60):
-        height, width = (int(x) for x in rng.integers(4, 60, size=2))
-        size = tuple(int(x) for x in rng.integers(2, 90, size=2))
-        mask = random_masks(rng, 1, height, width)[0]
-        exact = functional.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="bilinear")[0, 0].numpy()
-        differs = resized(mask, size) != (exact > 0.5)
-        assert np.abs(exact[differs] - 0.5).max(initial=0) < 1e-4  # ties may round either way
+    for _ in range(100):
+        height, width = (int(x) for x in rng.integers(1, 60, size=2))
+        size = tuple(int(x) for x in rng.integers(1, 90, size=2))
+        blocks = rng.integers(0, 5, (-(-height // 4), -(-width // 4)), dtype=np.uint8)
+        ids = np.ascontiguousarray(blocks.repeat(4, axis=0).repeat(4, axis=1)[:height, :width])
+        output = resized(ids, size)
+        for value in range(1, 5):
+            mask = torch.from_numpy(ids == value)[None, None].double()
+            exact = functional.interpolate(mask, size, mode="bilinear")[0, 0].numpy()
+            differs = (output == value) != (exact > 0.5)
+            assert np.abs(exact[differs] - 0.5).max(initial=0) < 1e-4  # ties may round either way
+        assert output.max() < 5
 
 
-def test_empty_mask_writes_nothing():
-    assert not resized(np.zeros((9, 9), dtype=np.uint8), (5, 5)).any()
+def test_no_id_has_more_than_half_of_a_pixel_between_four():
+    ids = np.array([[1, 2], [3, 4]], dtype=np.uint8)
+    assert resized(ids, (1, 1)) == 0
+    assert (resized(ids, (4, 4))[1:3, 1:3] == ids).all()  # 9/16 each
+
+
+def test_planes_are_resized_as_by_opencv():
+    rng = np.random.default_rng(0)
+    for size in ((37, 90), (11, 20), (23, 41)):
+        planes = (rng.random((2, 3, 23, 41)) * 255).astype(np.float32)
+        expected = [[cv2.resize(plane, size[::-1]) for plane in frame] for frame in planes]
+        np.testing.assert_allclose(resize_planes(torch.from_numpy(planes), *size), expected, atol=1e-4)
 
 
 def test_box_is_tight_for_row_and_column_order():

@@ -7,18 +7,21 @@ import pytest
 import torch
 
 from stemseg.config import load_config
+from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
+from stemseg.data.images import resize_planes
 from stemseg.data.preprocessing import (
     ImagePreprocessor,
     build_preprocessor,
     collate_clips,
     pad_to_multiple,
     padded_dims,
+    prepare_clip,
     resize_dims,
 )
-from stemseg.structures.clip import Clip, ClipTargets
 from tests.helpers.paths import GOLDEN_DIR
 
 MEAN = (102.9801, 115.9465, 122.7717)
+NORM = {"mean": MEAN, "std": (2.0, 3.0, 4.0)}
 
 
 @pytest.fixture(scope="module")
@@ -83,21 +86,28 @@ def test_padding_is_right_and_bottom_and_zero():
     assert padded.sum() == frames.sum() and (padded[..., :33, :20] == 1).all()
 
 
-def make_clip(height, width, instances, name):
-    targets = ClipTargets(
-        masks=torch.ones(instances, 2, height, width, dtype=torch.uint8),
-        category_ids=torch.arange(1, instances + 1),
-        ignore_mask=torch.ones(2, height, width, dtype=torch.uint8),
-    )
-    return Clip(torch.ones(2, 3, height, width), targets, name)
+def make_clip(height, width, instances, name, *, ignored=True, warped=False):
+    """Two frames, in which the instances lie above each other and cover everything."""
+    rng = np.random.default_rng(height)
+    everything = np.ones((height, width), dtype=np.uint8)
+    ids = pack_masks([(i, everything) for i in range(instances)], height, width)
+    valid = rng.integers(0, 2, (height, width), dtype=np.uint8) if warped else None
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    frames = [AnnotatedFrame(image, ids, everything if ignored else None, v) for v in (None, valid)]
+    return AnnotatedClip(frames, tuple(range(1, instances + 1)), name)
+
+
+def pack(*options, size=(64, 96), **more):
+    return prepare_clip(make_clip(*options, **more), ImagePreprocessor(min_dim=min(size), max_dim=max(size), **NORM))
 
 
 def test_clips_of_several_sizes_are_padded_to_the_largest():
-    batch = collate_clips([make_clip(40, 70, 3, "a"), make_clip(65, 30, 0, "b")])
+    batch = collate_clips([pack(40, 70, 3, "a", size=(40, 70)), pack(65, 30, 0, "b", size=(30, 65))]).to("cpu")
     assert batch.frames.shape == (2, 2, 3, 96, 96)
     assert batch.image_sizes == [(40, 70), (65, 30)] and batch.names == ["a", "b"]
     for n, (height, width) in enumerate(batch.image_sizes):
-        assert (batch.frames[n, :, :, :height, :width] == 1).all() and batch.frames[n].sum() == 2 * 3 * height * width
+        inner = batch.frames[n, ..., :height, :width]
+        assert inner.any(dim=(0, 1)).all() and batch.frames[n].count_nonzero() == inner.count_nonzero()
         targets = batch.targets[n]
         assert targets.masks.shape[1:] == targets.ignore_mask.shape == (2, 96, 96)
         assert targets.masks.sum() == targets.num_instances * 2 * height * width
@@ -105,6 +115,48 @@ def test_clips_of_several_sizes_are_padded_to_the_largest():
     assert batch.targets[0].category_ids.tolist() == [1, 2, 3] and batch.targets[1].num_instances == 0
 
 
-def test_a_clip_that_fits_is_not_copied():
-    clip = make_clip(32, 64, 1, "a")
-    assert collate_clips([clip]).targets[0].masks is clip.targets.masks
+@pytest.mark.parametrize("options", [{}, {"bgr_input": False}, {"unit_scale": True}])
+@pytest.mark.parametrize("warped", [False, True])
+def test_a_batch_holds_what_the_images_are_prepared_to(options, warped):
+    clip = make_clip(30, 50, 1, "a", warped=warped)
+    preprocessor = ImagePreprocessor(min_dim=45, max_dim=75, **NORM, **options)
+    frames = collate_clips([prepare_clip(clip, preprocessor)]).to("cpu").frames[0]
+    for frame, prepared in zip(clip.frames, frames, strict=True):
+        expected = np.empty((3, 45, 75), dtype=np.float32)
+        preprocessor.write(frame.image, expected, frame.valid)
+        np.testing.assert_array_equal(prepared[:, :45, :75], expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"bgr_input": False}, {"unit_scale": True}])
+def test_a_gpu_makes_the_same_of_a_clip_as_opencv(options):
+    preprocessor = ImagePreprocessor(min_dim=64, max_dim=96, **NORM, **options)
+    packed = prepare_clip(make_clip(40, 60, 1, "a", warped=True), preprocessor)
+    planes = resize_planes(preprocessor.normalize(packed.frames, packed.valid), *packed.size)  # on any device
+    torch.testing.assert_close(planes, packed.unpack().frames, atol=2e-5, rtol=2e-6)
+
+
+def test_a_clip_travels_in_a_byte_for_each_value_of_its_files():
+    packed = pack(40, 60, 1, "a", ignored=False)
+    tensors = [packed.frames, packed.targets.layers, packed.targets.values, packed.targets.category_ids]
+    assert packed.valid is None and packed.targets.ignore_mask is None
+    assert sum(t.nbytes for t in tensors) == 2 * (3 * 40 * 60 + 64 * 96) + 2 + 8
+    batch = collate_clips([packed]).to("cpu")
+    unpacked = [batch.frames, batch.targets[0].masks, batch.targets[0].ignore_mask]
+    assert 4 * sum(t.nbytes for t in tensors) < sum(t.nbytes for t in unpacked)
+    assert collate_clips([packed]).clips[0].frames is packed.frames  # nothing is copied on the way
+
+
+def test_disjoint_instances_travel_in_one_layer_and_the_invisible_are_dropped():
+    masks = np.zeros((4, 20, 30), dtype=np.uint8)
+    masks[0, 2:9, 3:8] = masks[1, 11:18, 12:28] = masks[2, 11:18, 2:9] = 1
+    masks[3, 19, 29] = 1  # too small to be left at half the size
+    frames = [
+        AnnotatedFrame(np.zeros((20, 30, 3), np.uint8), pack_masks(enumerate(m), 20, 30)) for m in (masks, masks[:2])
+    ]
+    clip = AnnotatedClip(frames, (5, 6, 7, 8), "clip")
+    packed = prepare_clip(clip, ImagePreprocessor(min_dim=10, max_dim=15, **NORM))
+    assert len(packed.targets.layers) == 1
+    targets = packed.unpack().targets
+    assert targets.category_ids.tolist() == [5, 6, 7]
+    areas = targets.masks.sum(dim=(2, 3))
+    assert (areas[:2] > 0).all() and areas[2, 0] > 0 and areas[2, 1] == 0

@@ -27,7 +27,7 @@ def test_real_clips_show_their_instances(name):
     ]  # fmt: skip
     dataset = build_training_dataset(load_config(None, overrides))
     for index in range(2):
-        clip = dataset[index]
+        clip = dataset[index].unpack()
         assert clip.frames.std() > 10 and clip.targets.masks.any()
 
 

@@ -52,7 +52,7 @@ def test_masks_of_a_clip_are_those_of_the_annotations(tmp_path, seed):
     sequence = next(s for s in sequences if s.id == name)
     indices = [int(t) for t in frames.split(",")]
     visible = sorted({i for t in indices for i in sequence.segmentations[t]})
-    prepared = prepare_clip(clip, PLAIN)
+    prepared = prepare_clip(clip, PLAIN).unpack()
     np.testing.assert_array_equal(prepared.targets.masks.numpy(), direct_masks(sequence, visible, indices))
     assert prepared.targets.category_ids.tolist() == [sequence.categories[i] for i in visible]
     images = np.stack([cv2.imread(str(tmp_path / sequence.image_paths[t])) for t in indices])
@@ -181,7 +181,7 @@ def test_video_augmentation_warps_each_frame_by_itself(tmp_path):
     plain = build_training_dataset(custom_config(tmp_path, "videos.json"))
     augmented = build_training_dataset(custom_config(tmp_path, "videos.json", "DATA.CUSTOM.AUGMENT=true"))
     for index in range(4):
-        a, b = plain[index], augmented[index]
+        a, b = plain[index].unpack(), augmented[index].unpack()
         assert a.name == b.name and a.frames.shape == b.frames.shape
         assert (a.frames != b.frames).flatten(1).any(dim=1).all()
         assert b.targets.masks.any()
@@ -197,7 +197,7 @@ def test_kitti_mots_ignore_category_reaches_the_targets(tmp_path, monkeypatch):
     overrides = ["DATA.MIX={kitti_mots: 1.0}", "TRAINING.MODE=kitti_mots", "INPUT.NUM_CLASSES=3",
                  "DATA.KITTI_MOTS.FRAME_GAP_LOWER=3"]  # fmt: skip
     dataset = build_training_dataset(custom_config(tmp_path / "images", "unused.json", *overrides))
-    clips = [dataset[i] for i in range(6)]
+    clips = [dataset[i].unpack() for i in range(6)]
     assert all(set(c.targets.category_ids.tolist()) <= {1, 2} for c in clips)
     assert any(c.targets.ignore_mask.any() for c in clips)
 

@@ -61,8 +61,11 @@ class TinyDataset:
 
 
 def collate(clips: list[Clip]) -> ClipBatch:
+    """Clips of one size that is a multiple of 32, or needs none."""
     frames = torch.stack([c.frames for c in clips])
-    return ClipBatch(frames, [c.targets for c in clips], [(6, 6)] * len(clips), [c.name for c in clips])
+    return ClipBatch(
+        frames, [c.targets for c in clips], [tuple(c.frames.shape[-2:]) for c in clips], [c.name for c in clips]
+    )
 
 
 def tiny_config(*overrides: str) -> Config:

@@ -7,7 +7,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from stemseg.data.preprocessing import collate_clips
 from stemseg.modeling.losses.appearance_loss import appearance_loss
 from stemseg.modeling.network import build_network
 from stemseg.structures.clip import Clip, ClipTargets
@@ -20,6 +19,7 @@ from stemseg.training.run import build_settings, build_state, build_step
 from stemseg.training.trainer import Trainer
 from stemseg.utils.distributed import ProcessInfo
 from tests.helpers.hierarchical_config import RELEASED, small_hierarchical_config
+from tests.helpers.tiny_training import collate
 
 CPU = torch.device("cpu")
 WARM_UP_ITERATIONS, BATCH_SIZE = 2, 2  # of small_hierarchical_config
@@ -67,7 +67,7 @@ def make_trainer(
         state=state,
         step=build_step(cfg, state, process, CPU),
         dataset=clips,
-        collate=collate_clips,
+        collate=collate,
         checkpoints=store,
         settings=build_settings(cfg, options),
         process=process,
@@ -86,7 +86,7 @@ def changed_keys(before: dict, after: dict) -> set[str]:
 
 def _decoder_gradients(training_loss: TrainingLoss) -> dict[str, torch.Tensor]:
     """Gradient of the appearance decoder's first weight from each loss on its own."""
-    network, batch = training_loss.network.train(), collate_clips([Clips()[1]])
+    network, batch = training_loss.network.train(), collate([Clips()[1]])
     weight = network.offset_decoder.conv1_add[0].weight
     output, targets = network(batch.frames), [downscale_targets(t) for t in batch.targets]
     losses = {
@@ -109,7 +109,7 @@ def test_as_released_no_loss_reaches_the_appearance_decoder():
 @pytest.mark.parametrize("full_resolution", ["false", "true"])
 def test_total_is_the_flows_alone_in_the_warm_up_and_joint_afterwards(full_resolution):
     training_loss = make_loss("TRAINING.LOSSES.WEIGHT_OFFSET=2", f"TRAINING.LOSS_AT_FULL_RES={full_resolution}")
-    batch = collate_clips([Clips()[1]])
+    batch = collate([Clips()[1]])
     training_loss(batch)  # ActNorm takes its start from here
     totals = []
     for training_loss.warming_up in (True, False):

@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stemseg.config import Config
-from stemseg.data.preprocessing import collate_clips
+from stemseg.data.preprocessing import PackedClip, collate_clips
 from stemseg.modeling.embedding import mix_appearance
 from stemseg.modeling.losses.appearance_loss import appearance_loss
 from stemseg.modeling.network import Network
-from stemseg.structures.clip import Clip, ClipBatch
+from stemseg.structures.clip import ClipBatch
 from stemseg.training.loss import downscale_targets
 
 _CLIPS_PER_BATCH = 4
 
 
-def alignment_figures(cfg: Config, network: Network, clips: Sequence[Clip]) -> dict[str, float]:
+def alignment_figures(cfg: Config, network: Network, clips: Sequence[PackedClip]) -> dict[str, float]:
     """Compare the gradients that a trained network's losses send to A with the direction that separates instances.
 
     Returns:
@@ -30,7 +30,7 @@ def alignment_figures(cfg: Config, network: Network, clips: Sequence[Clip]) -> d
     """
     losses = _losses(cfg)
     starts = range(0, len(clips), _CLIPS_PER_BATCH) if losses else ()
-    batches = [_alignments(network, collate_clips(clips[i : i + _CLIPS_PER_BATCH]), losses) for i in starts]
+    batches = [_alignments(network, collate_clips(clips[i : i + _CLIPS_PER_BATCH]).to("cpu"), losses) for i in starts]
     return {f"{name}_alignment": torch.stack([batch[name] for batch in batches]).nanmean().item() for name in losses}
 
 

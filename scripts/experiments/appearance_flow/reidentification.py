@@ -11,15 +11,14 @@ from torch import Tensor
 
 from stemseg.config import Config, load_config
 from stemseg.data.dataset import build_training_dataset
-from stemseg.data.preprocessing import build_preprocessor, collate_clips, prepare_clip
+from stemseg.data.preprocessing import PackedClip, build_preprocessor, collate_clips, prepare_clip
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import load_model_weights
 from stemseg.structures.annotations import load_video_annotations
-from stemseg.structures.clip import Clip
 from stemseg.training.loss import downscale_targets
 
 
-def load_run(config: Path, checkpoint: Path) -> tuple[Config, Network, list[Clip]]:
+def load_run(config: Path, checkpoint: Path) -> tuple[Config, Network, list[PackedClip]]:
     """A run's configuration, its trained network in evaluation mode, and its held-out videos, one clip each."""
     cfg = load_config(config)
     network = build_network(cfg)
@@ -27,7 +26,7 @@ def load_run(config: Path, checkpoint: Path) -> tuple[Config, Network, list[Clip
     return cfg, network.eval(), list(_whole_videos(cfg))
 
 
-def reidentification_figures(network: Network, clips: Sequence[Clip]) -> dict[str, float]:
+def reidentification_figures(network: Network, clips: Sequence[PackedClip]) -> dict[str, float]:
     """Re-identification accuracy of a trained network on its held-out videos.
 
     For every pair of objects of one class that is visible at both ends of a video: the share of their pixels at the end
@@ -44,11 +43,11 @@ def reidentification_figures(network: Network, clips: Sequence[Clip]) -> dict[st
 
 
 @torch.no_grad()
-def _outcomes(network: Network, clips: Sequence[Clip]) -> Iterator[dict[str, float]]:
+def _outcomes(network: Network, clips: Sequence[PackedClip]) -> Iterator[dict[str, float]]:
     """Accuracy of each part of the embedding, pair by pair."""
     num_free = network.free_dim_bandwidths.numel()
     for clip in clips:
-        batch = collate_clips([clip])
+        batch = collate_clips([clip]).to("cpu")
         output = network(batch.frames)
         parts = {"reid_accuracy": output.embedding[0, -num_free:]} if num_free else {}
         if output.appearance is not None:
@@ -86,7 +85,7 @@ def _pairs(masks: Tensor, categories: Tensor) -> Iterator[list[int]]:
                 yield [i, j]
 
 
-def _whole_videos(cfg: Config) -> Iterator[Clip]:
+def _whole_videos(cfg: Config) -> Iterator[PackedClip]:
     """One clip for each held-out video, from its first frame to its last, with the classes that its file knows."""
     custom = cfg.DATA.CUSTOM
     annotations = load_video_annotations(custom.VAL_JSON)
