@@ -60,7 +60,7 @@ def parse_yaml(text: str, *, name: str) -> Any:
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that Python has no value for
-        raise ConfigError(f"{name} is not valid YAML: {_describe(error)}") from error
+        raise ConfigError(f"{name} is not valid YAML: {_describe(error)}; correct it") from error
 
 
 class _StrictLoader(yaml.SafeLoader):

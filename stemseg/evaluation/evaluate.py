@@ -13,7 +13,7 @@ from stemseg.evaluation.charts import bar_chart, line_chart
 from stemseg.evaluation.davis.files import open_davis
 from stemseg.evaluation.davis.measures import DAVIS_COLUMNS, SEMI_SUPERVISED, UNSUPERVISED, DavisReport, evaluate_davis
 from stemseg.evaluation.failure_cases import worst_mots_tracks, worst_objects, worst_tracks
-from stemseg.evaluation.ground_truth import GroundTruth, check_sequences
+from stemseg.evaluation.ground_truth import GroundTruth, check_categories, check_sequences
 from stemseg.evaluation.kitti_mots.measures import MOTS_COLUMNS, MotsReport, evaluate_mots, open_mots
 from stemseg.evaluation.report import Evaluation, Report
 from stemseg.evaluation.youtube_vis.average_precision import IOU_THRESHOLDS, ApReport, evaluate_average_precision
@@ -69,6 +69,8 @@ def run_youtube_vis(options: RunOptions) -> Evaluation:
     if not any(video.tracks for video in truth.videos):
         raise DataError(f"{truth.source} has no annotated object, so nothing can be measured; is it the right file?")
     results = load_results(options.results, truth)
+    if not options.class_agnostic:
+        check_categories(truth, results, options.results)
     if options.sequences:
         truth, results = _select(truth, results, options.sequences)
     report = evaluate_average_precision(results, truth, class_agnostic=options.class_agnostic)

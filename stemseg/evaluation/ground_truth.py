@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stemseg.structures.annotations import VideoAnnotations, VideoSequence
-from stemseg.structures.tracks import unique_frame_names
+from stemseg.structures.tracks import VideoTracks, unique_frame_names
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import read_text
-from stemseg.utils.text import shorten_list, shown
+from stemseg.utils.text import shorten, shorten_list, shown
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,33 @@ def ground_truth_from_annotations(annotations: VideoAnnotations) -> GroundTruth:
     """
     videos = [_video(sequence, annotations.source) for sequence in annotations]
     return GroundTruth(annotations.source, annotations.category_labels, videos)
+
+
+def check_categories(truth: GroundTruth, results: Iterable[VideoTracks], where: Path) -> None:
+    """Refuse categories without a name in the ground truth: their objects and tracks would count for nothing.
+
+    Args:
+        where: of the results, for messages.
+
+    Raises:
+        DataError: naming video, object and category.
+    """
+    known = f"of its categories {shorten_list(sorted(truth.category_labels))}"
+    for video in truth.videos:
+        for track in video.tracks:
+            if track.category_id not in truth.category_labels:
+                raise DataError(
+                    f"{truth.source}: video {video.id}, instance {track.instance_id} is of category "
+                    f"{track.category_id}, expected one {known}; correct the file"
+                )
+    for result in results:
+        for found in result.tracks:
+            if found.category_id not in truth.category_labels:
+                raise DataError(
+                    f"{where}: video {result.sequence_id}, track {found.track_id} is of category {found.category_id}, "
+                    f"which {truth.source} lacks, expected one {known}. Were the results made for another dataset? "
+                    "--class_agnostic measures without regard to classes"
+                )
 
 
 def unannotated_error(source: Path, what: str) -> DataError:
@@ -155,4 +182,4 @@ def check_sequences(known: Iterable[str], found: Iterable[str], wanted: Iterable
 
 
 def _some(names: Sequence[str]) -> str:
-    return shorten_list(f"'{name}'" for name in names)
+    return shorten_list(f"'{shorten(name, 80)}'" for name in names)

@@ -100,7 +100,7 @@ class FrameSource(ABC):
                 )
             yield frame, prepared
         if size is None:
-            raise DataError(f"{self.description} holds no frame that can be read")
+            raise DataError(f"{self.description} holds no frame that can be read; copy or convert it again")
 
 
 class ImageSequence(FrameSource):

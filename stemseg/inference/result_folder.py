@@ -127,7 +127,7 @@ class ResultFolder:
             tracks = _read_tracks(file)
             if str(tracks.sequence_id) != str(sequence_id):
                 raise DataError(f"{path} holds sequence {shown(tracks.sequence_id)}, expected {shown(sequence_id)}")
-            return _read_notes(tracks, Entry(file.values.get("input") or {}, f"{path}: 'input'"))
+            return _read_notes(tracks, Entry(file.get("input") if "input" in file else {}, f"{path}: 'input'"))
 
     def discard_changed(self, fingerprints: Mapping[str | int, str]) -> list[str | int]:
         """Throw away the results of sequences whose files changed since; returns their ids.
@@ -157,7 +157,7 @@ class ResultFolder:
 
 
 def _read_notes(tracks: VideoTracks, notes: Entry) -> Record:
-    counts = {key: Entry(notes.values.get(key) or {}, notes.place(key)) for key in ("left_out", "lost")}
+    counts = {key: Entry(notes.get(key) if key in notes else {}, notes.place(key)) for key in ("left_out", "lost")}
     fingerprint = notes.text("fingerprint") if notes.values.get("fingerprint") else ""
     return Record(tracks, fingerprint, *({name: c.whole(name) for name in c.values} for c in counts.values()))
 

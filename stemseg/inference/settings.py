@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from stemseg.datasets import find_dataset
 from stemseg.inference.inputs import InputVideos, data_section
 from stemseg.modeling.model_files import NO_INFO, ModelInfo
 from stemseg.modeling.weights import PRETRAINED_DIR
-from stemseg.utils.errors import ConfigError
+from stemseg.utils.errors import ConfigError, located
 
 
 def load_run_config(options: argparse.Namespace, info: ModelInfo = NO_INFO) -> Config:
@@ -26,7 +27,8 @@ def load_run_config(options: argparse.Namespace, info: ModelInfo = NO_INFO) -> C
         ConfigError: where there is none, or a flag's value makes no sense.
     """
     source = config_source(Path(options.checkpoint), info, options.cfg, options.dataset)
-    cfg = load_config(source, options.set)
+    with located(f"{options.checkpoint}, its configuration") if source is info.config else nullcontext():
+        cfg = load_config(source, options.set)
     section = f"DATA.{data_section(options.dataset, cfg)}"
     changes: dict[str, Any] = {
         f"{section}.MAX_INFERENCE_TRACKS": options.max_tracks,

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from stemseg.modeling.weights import load_weights_file
-from stemseg.utils.errors import CheckpointError
+from stemseg.utils.errors import CheckpointError, DataError
+from stemseg.utils.json_values import text, whole_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,17 @@ def read_model_info(path: Path) -> ModelInfo:
             raise CheckpointError(f"{path}: '{key}' is a {type(value).__name__}, expected a dictionary")
     return ModelInfo(
         config=None if config is None else dict(config),
-        category_names={int(i): str(name) for i, name in (names or {}).items()},
+        category_names=_category_names(names or {}, path),
         about={str(title): str(text) for title, text in (about or {}).items()},
     )
+
+
+def _category_names(names: Mapping[Any, Any], path: Path) -> dict[int, str]:
+    where = f"{path}: 'category_names'"
+    try:
+        return {whole_key(str(i), where): text(name, f"{where}, category {i}") for i, name in names.items()}
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def pack_model(weights: Mapping[str, Tensor], info: ModelInfo, *, half: bool = True) -> dict[str, Any]:

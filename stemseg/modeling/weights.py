@@ -201,7 +201,9 @@ def load_state(module: nn.Module, state: Any, *, where: str | Path, next_step: s
     Raises:
         CheckpointError: where it is no state dict, keys and shapes differ from the module's, or a number is not finite.
     """
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise CheckpointError(
             f"{where} holds no state dict (names and tensors), found a {type(state).__name__}; is it a checkpoint?"
         )

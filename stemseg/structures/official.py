@@ -103,6 +103,7 @@ def group_annotations(
 ) -> dict[str, list[Any]]:
     """The annotations by the id, as a text, of what they belong to; strange ones are added to ``problems``."""
     groups: dict[str, list[Any]] = {owner: [] for owner in owners}
+    known: set[str] = set()
     for index, value in enumerate(file.items("annotations")):
         with _listing(problems):
             entry = Entry(value, f"{file.where}, annotation number {index}")
@@ -110,8 +111,11 @@ def group_annotations(
             if owner not in groups:
                 raise DataError(
                     f"{file.where}: annotation {shown(entry.values.get('id'))} is of {owner_key.removesuffix('_id')} "
-                    f"{owner}, which the file does not list"
+                    f"{owner}, which the file does not list; add it there, or remove the annotation"
                 )
+            if "id" in entry and (name := str(entry.identity())) in known:
+                raise DataError(f"{file.where}: annotation id {name} is there twice, expected each once; remove one")
+            known.add(str(entry.values.get("id")))
             groups[owner].append(value)
     return groups
 

@@ -218,8 +218,13 @@ def _rle_counts(rle: Mapping[str, Any], height: int, width: int) -> str:
     if isinstance(counts, str):
         check_rle_size(counts, height, width)
         return counts
-    if not isinstance(counts, list) or not all(type(run) is int and run >= 0 for run in counts):
-        raise DataError(f"RLE counts {shown(counts)} are neither a text nor a list of whole numbers from 0")
+    if not isinstance(counts, list):
+        raise DataError(
+            f"RLE counts are {shown(counts)}, expected a text or a list of whole numbers; write the mask again"
+        )
+    for i, run in enumerate(counts):
+        if type(run) is not int or run < 0:
+            raise DataError(f"RLE counts hold {shown(run)} at {i}, expected whole numbers from 0; write the mask again")
     if sum(counts) != height * width:
         raise DataError(
             f"RLE counts cover {shown(sum(counts))} pixels, expected {height} x {width} = {height * width}; was the "

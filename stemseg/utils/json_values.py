@@ -20,6 +20,7 @@ MAX_ID = 2**53  # whole numbers beyond are not the same in every program that re
 MAX_SIDE = 65535  # pixels of an image's height or width
 _MAX_JSON_BYTES = 4 << 30  # the largest official file, LVIS, has 1.1 GB
 _SHOWN_ERROR = 200
+_MAX_NAME = 255  # characters of a file's or folder's name
 
 
 def read_json(path: str | Path, *, next_step: str = "") -> Any:
@@ -207,6 +208,8 @@ def identity(value: Any, where: str) -> int | str:
 def inner_path(value: Any, where: str) -> str:
     """The value, if it is a relative path that does not lead out of the folder it starts in."""
     path = text(value, where)
+    if max(map(len, path.split("/"))) > _MAX_NAME:
+        fail(where, value, f"names of at most {_MAX_NAME} characters")
     if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or ".." in path.replace("\\", "/").split("/"):
         fail(where, value, "a relative path that stays below its folder (no '..', no '/' at the start)")
     return path

@@ -21,7 +21,7 @@ from stemseg.structures.annotations import StillImage
 from stemseg.structures.official import annotation_name, group_annotations, index_entries, read_image, read_labels
 from stemseg.structures.rle import decode_rle, encode_rle, merge_rles, rle_from_coco
 from stemseg.utils.errors import DataError, located
-from stemseg.utils.json_values import Entry
+from stemseg.utils.json_values import Entry, is_unicode
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,18 @@ def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> lis
     entries = index_entries(file, "images", "image", problems)
     groups = group_annotations(file, "image_id", entries, problems)
     jobs = [
-        CocoImage(f"image {value.get('file_name', name)}", value, groups[name], frozenset(labels), images)
+        CocoImage(f"image {_name_of(value, name)}", value, groups[name], frozenset(labels), images)
         for name, value in entries.items()
     ]
     next_step = f"export {entry.variable}={images or 'the folder of the images'}"
     filename = f"{entry.json_stem}.json"
     return [Plan(filename, "stills", labels, jobs, convert, problems, next_step=next_step, source=source)]
+
+
+def _name_of(image: Any, image_id: str) -> str:
+    """The name of an image in messages: that of its file, where it can be written."""
+    name = image.get("file_name")
+    return name if isinstance(name, str) and is_unicode(name) else image_id
 
 
 def convert(job: CocoImage) -> Converted:

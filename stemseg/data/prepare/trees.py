@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -52,4 +53,8 @@ def read_list(path: Path) -> list[str]:
     lines = [line.split() for line in read_text(path, next_step="download it again").splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{path} names nothing, expected a name in each line; download it again")
-    return [inner_path(fields[0], f"{path}: name {i}") for i, fields in enumerate(lines, start=1)]
+    names = [inner_path(fields[0], f"{path}: name {i}") for i, fields in enumerate(lines, start=1)]
+    for name, times in Counter(names).most_common(1):
+        if times > 1:
+            raise DataError(f"{path} holds the name '{name}' {times} times, expected each once; remove the others")
+    return names

@@ -151,8 +151,6 @@ def _read_tracks(values: Sequence[Any], video: OfficialVideo, problems: list[str
         except DataError as error:
             problems.append(str(error))
             continue
-        if track.id in tracks:
-            problems.append(f"annotation id {track.id} is there twice, expected each once")
         tracks[track.id] = track
     return [tracks[i] for i in sorted(tracks)]
 
