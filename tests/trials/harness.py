@@ -1,4 +1,4 @@
-"""Runs commands on malformed files, in this process, and says what is wrong with the way they end."""
+"""Runs commands on malformed files, in this process, and finds fault with the way they end."""
 
 from __future__ import annotations
 

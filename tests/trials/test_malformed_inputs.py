@@ -1,9 +1,9 @@
 """A trial that stays: more than 500 malformed files, each given to the command that reads it.
 
 Whatever a file holds, its command ends within seconds: with exit code 0 where the change means nothing (a label of
-another name, a frame that is null), else with a message that names the file and says what was expected and what to do. There is
-no traceback, no crash of C code and no file outside the output folder. The cases are drawn by fixed seeds from all
-changes that :mod:`tests.trials.mutations` knows; ``pytest -s`` prints how many there were of each kind.
+another name, a frame that is null), else with a message that names the file and says what was expected and what to do.
+There is no traceback and no crash of C code. The cases are drawn by fixed seeds from all changes that
+:mod:`tests.trials.mutations` knows; ``pytest -s`` prints how many there were of each kind.
 """
 
 from __future__ import annotations

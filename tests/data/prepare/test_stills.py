@@ -78,7 +78,7 @@ def test_coco_problems(tmp_path, output, capsys):
         capsys, output,
         "image 000000000001.jpg: annotation 1: polygon [1, 2, 3, 4] is not",
         "annotation 2: segmentation is an empty list",
-        "annotation 3: RLE counts [-4, ", "annotation 4 has category 77", "annotation 5 is of image 9",
+        "annotation 3: RLE counts hold -4 at 0", "annotation 4 has category 77", "annotation 5 is of image 9",
         "000000000003.jpg (13 bytes) is not an image that can be decoded",
         arguments=["coco", tmp_path],
     )  # fmt: skip
