@@ -56,6 +56,11 @@ def _check_heads(cfg: Config, require: Require) -> None:
             f"'MODEL.{section}.INTER_CHANNELS' {channels} must be multiples of its 'GN_NUM_GROUPS' ({groups})",
         )
     require(
+        (model.USE_OFFSET_HEAD and model.OFFSET.LOSS == "likelihood") or not cfg.INFERENCE.RATE_APPEARANCE,
+        "'INFERENCE.RATE_APPEARANCE' rates by the appearance flow's likelihood and needs 'MODEL.USE_OFFSET_HEAD: true' "
+        "and 'MODEL.OFFSET.LOSS: likelihood'",
+    )
+    require(
         not model.USE_OFFSET_HEAD or model.OFFSET.STANDARDISE or not model.OFFSET.WHITEN,
         "'MODEL.OFFSET.WHITEN' is a way to standardize and needs 'MODEL.OFFSET.STANDARDISE: true'",
     )

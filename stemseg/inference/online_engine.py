@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from stemseg.inference.semantics import (
 from stemseg.inference.track_scores import ClipRatings, rate_instances
 from stemseg.inference.tracks import TrackStore
 from stemseg.modeling.clip_stream import FrameTerms
+from stemseg.modeling.flow.appearance_flow import AppearanceFlow
 from stemseg.modeling.network import Network
 from stemseg.utils.precision import mixed_precision
 from stemseg.utils.timing import Stopwatch
@@ -97,6 +98,7 @@ class InferenceEngine:
         settings: see :class:`EngineSettings`.
         clustering, chainer, semantics: the parts; the chainer must be new.
         stopwatch: takes the seconds of the stages "backbone", "heads", "clustering" and "chaining".
+        appearance_flow: rates what the tracks look like; None: nobody asks.
     """
 
     def __init__(
@@ -108,12 +110,14 @@ class InferenceEngine:
         chainer: Chainer,
         semantics: SemanticRule,
         stopwatch: Stopwatch | None = None,
+        appearance_flow: AppearanceFlow | None = None,
     ) -> None:
         self._network = network
         self._settings = settings
         self._clustering = clustering
         self._chainer = chainer
         self._semantics = semantics
+        self._flow = appearance_flow
         self._stopwatch = stopwatch or Stopwatch()
         self._schedule = ClipSchedule(settings.clip_length, settings.frame_overlap)
         self._stream = network.open_stream()
@@ -247,6 +251,10 @@ class InferenceEngine:
             maps = clip.appearance[:, -num_new:].unbind(dim=1)  # [A, h, w] each
             sums = class_votes(*instances, maps, derive=_with_squared_norm)
             ratings = ratings._replace(appearance_sums=sums)
+            if self._flow is not None and found.clusters.num_instances:
+                appearance = clip.appearance[:, -num_new:].to(self._settings.device)
+                masks = _coarse_masks(*instances, clip.maps.shape[-2:], self._scale).to(self._settings.device)
+                ratings = ratings._replace(appearance_fits=self._flow.rate_instances(appearance, masks))
         if not len(self._class_averages):
             return None, ratings
         logits = [self._class_averages.mean(frame).to(clip.maps.device) for frame in clip.frames[-num_new:]]
@@ -284,7 +292,29 @@ def build_engine(
         chainer=Chainer(min_iou=cfg.CLUSTERING.MIN_MATCH_IOU, compat=compat),
         semantics=build_semantic_rule(cfg),
         stopwatch=stopwatch,
+        appearance_flow=cast(AppearanceFlow, network.offset_head) if cfg.INFERENCE.RATE_APPEARANCE else None,
     )
+
+
+def _coarse_masks(
+    points: Sequence[FramePoints], labels: Sequence[Tensor], num_instances: int, size: Sequence[int], scale: int
+) -> Tensor:
+    """The instances of F frames as masks on the network's output, [I, F, h, w] bool: each cell is as its middle is.
+
+    Args:
+        points, labels: places in the label map and labels, of each frame.
+        num_instances: I.
+        size: (h, w) of the network's output.
+        scale: the label map's size by it.
+    """
+    height, width = size
+    maps = []
+    for frame, frame_labels in zip(points, labels, strict=True):
+        label_map = frame_labels.new_zeros(height * scale * width * scale)
+        label_map[frame.places] = frame_labels
+        maps.append(label_map.view(height * scale, width * scale)[scale // 2 :: scale, scale // 2 :: scale])
+    label_maps = torch.stack(maps)  # [F, h, w]
+    return torch.stack([label_maps == i for i in range(1, num_instances + 1)])
 
 
 def _with_squared_norm(vectors: Tensor) -> Tensor:

@@ -33,12 +33,15 @@ class ClipRatings(NamedTuple):
         seeds: [I], the highest seediness of the instance's pixels in all frames of the clip: that of its seed.
         class_sums: [I, K], class probabilities, summed like ``pixel_sums``; None in a class-agnostic model.
         appearance_sums: [I, A + 1], the appearance embedding and its squared norm, summed likewise; None without one.
+        appearance_fits: [I], log p(A | masks) of the flow per dimension, in the frames that the clip adds; NaN for too
+            small an instance; None where nobody asks.
     """
 
     pixel_sums: Tensor
     seeds: Tensor
     class_sums: Tensor | None = None
     appearance_sums: Tensor | None = None
+    appearance_fits: Tensor | None = None
 
 
 def rate_instances(points: ClipPoints, clusters: Clusters, foreground: Tensor, num_new: int) -> ClipRatings:
@@ -93,6 +96,7 @@ class TrackRecord:
         pixel_sums, class_sums, appearance_sums: of :class:`ClipRatings`, over all clips.
         seeds: seediness at its seeds, one a clip.
         links: IoU where two clips' instances were joined.
+        appearance_fits: log p(A | masks), one a clip.
     """
 
     first_frame: int
@@ -105,6 +109,7 @@ class TrackRecord:
     appearance_sums: np.ndarray | None = None
     seeds: RunningValue = field(default_factory=RunningValue)
     links: RunningValue = field(default_factory=RunningValue)
+    appearance_fits: RunningValue = field(default_factory=RunningValue)
 
     @property
     def lifetime(self) -> int:
@@ -147,6 +152,7 @@ def measure_track(record: TrackRecord, *, num_frames: int, area: int) -> TrackSt
         link_min=record.links.minimum,
         class_probability=None if record.class_sums is None else float(record.class_sums[record.category]) / num_pixels,
         appearance_variance=_variance(record.appearance_sums, num_pixels),
+        appearance_likelihood=record.appearance_fits.mean,
     )
 
 

@@ -105,6 +105,7 @@ class TrackStore:
         pixels, seeds = _as_array(ratings.pixel_sums), _as_array(ratings.seeds)
         classes = None if ratings.class_sums is None else _as_array(ratings.class_sums)
         appearance = None if ratings.appearance_sums is None else _as_array(ratings.appearance_sums)
+        fits = None if ratings.appearance_fits is None else _as_array(ratings.appearance_fits)
         for i, (track_id, iou) in enumerate(zip(clip.track_ids, clip.link_ious, strict=True)):
             if (record := self.records.get(track_id)) is None:
                 continue
@@ -114,6 +115,8 @@ class TrackStore:
                 appearance_sums=None if appearance is None else appearance[i],
             )
             record.seeds.add(float(seeds[i]))
+            if fits is not None and np.isfinite(fits[i]):
+                record.appearance_fits.add(float(fits[i]))
             if iou is not None:
                 record.links.add(iou)
 

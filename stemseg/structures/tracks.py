@@ -22,6 +22,8 @@ class TrackStatistics:
         class_probability: mean probability of its class over its pixels; None in a class-agnostic model.
         appearance_variance: of the appearance embedding over its pixels: mean square distance from its mean; None
             without an appearance embedding.
+        appearance_likelihood: log p(A | masks of the tracks) of the flow at its places, per dimension, mean over its
+            clips; None unless INFERENCE.RATE_APPEARANCE asks for it.
     """
 
     pixels: int
@@ -37,6 +39,7 @@ class TrackStatistics:
     link_min: float | None = None
     class_probability: float | None = None
     appearance_variance: float | None = None
+    appearance_likelihood: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ IMPOSSIBLE = [
         ["MODEL.USE_OFFSET_HEAD=true", "MODEL.OFFSET.LOSS=image", "MODEL.OFFSET.CONDITION=none"],
         r"LOSS: image' has a condition and places of its own: leave 'MODEL.OFFSET.CONDITION' 'masks'",
     ),
+    (["INFERENCE.RATE_APPEARANCE=true"], r"RATE_APPEARANCE' .* needs 'MODEL.USE_OFFSET_HEAD: true'"),
     (["TRAINING.BATCH_SIZE=3", "TRAINING.MAX_SAMPLES_PER_GPU=2"], r"BATCH_SIZE' \(3\) must be a multiple of.*\(2\)"),
     (["TRAINING.NESTEROV=true", "TRAINING.MOMENTUM=0"], r"NESTEROV' needs a 'TRAINING.MOMENTUM' above 0"),
     (["DATA.MIX={davis: 0}"], r"'DATA.MIX' is .*expected at least one dataset with a weight above 0"),

@@ -237,3 +237,35 @@ def test_tracks_are_ranked_by_lifetime() -> None:
     assert rank_tracks(records, 5) == [2, 1, 3]
     assert rank_tracks(records, 1) == [2]
     assert measure_track(records[2], num_frames=10, area=4).life == 1.0
+
+
+class _RecordedFlow:
+    """Rates by the mean of A's first channel in each instance's masks."""
+
+    def __init__(self) -> None:
+        self.masks: list[Tensor] = []
+
+    def rate_instances(self, appearance: Tensor, masks: Tensor) -> Tensor:
+        self.masks.append(masks)
+        return (appearance[0] * masks).sum(dim=(1, 2, 3)) / masks.sum(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_the_flow_rates_each_clip_s_new_frames_by_the_predicted_masks(scale: int) -> None:
+    network = _WithAppearance()
+    network.offset_head = flow = _RecordedFlow()
+    overrides = [*SEMANTIC, f"INFERENCE.RESIZE_EMBEDDINGS={str(scale == 4).lower()}"]
+    hierarchical = ["MODEL.USE_OFFSET_HEAD=true", "INFERENCE.RATE_APPEARANCE=true"]
+    cfg = load_config("youtube_vis_hevis", [*overrides, *hierarchical])
+    engine = build_engine(cfg, network, frame_overlap=OVERLAP, device=torch.device("cpu"))
+    engine.step(moving_squares(13))
+    store = engine.finish()
+    labels = torch.stack([torch.from_numpy(store.labels(t).astype(np.int64)) for t in range(13)])
+    middle = scale // 2
+    coarse = labels[:, middle::scale, middle::scale]
+    assert [masks.shape[1] for masks in flow.masks] == [8, 5]
+    for masks, frames in zip(flow.masks, coarse.split([8, 5]), strict=True):
+        torch.testing.assert_close(masks.any(dim=0), frames > 0)
+        assert masks.sum(dim=0).max() == 1
+    *_, second, largest = sorted(store.measure(list(store.records)).values(), key=lambda track: track.pixels)
+    assert all(0 <= track.appearance_likelihood <= 1 for track in (second, largest))

@@ -99,7 +99,9 @@ class AppearanceFlow(Glow):
             None if condition == NONE else ConditionEncoder(condition_channels, num_halvings=num_halvings)
         )
 
-    def flow_input(self, appearance: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
+    def flow_input(
+        self, appearance: Tensor, masks: Sequence[Tensor] | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         """A [N, A, T, h, w] -> x [N*T, A, h / 2^k, w / 2^k] in [-0.5, 0.5), float32 at least.
 
         Rows and columns at the right and lower border that fill no cell of the flow's coarsest level are cut off. Given
@@ -107,10 +109,11 @@ class AppearanceFlow(Glow):
 
         Args:
             masks: as in :meth:`likelihood`.
+            generator: of the dequantization's noise.
         """
         with torch.autocast(device_type=appearance.device.type, enabled=False):
             appearance = self._standardize(appearance, masks)
-            x = self._quantize(appearance)
+            x = self._quantize(appearance, generator)
             if self.condition == IDENTITY:
                 expected = paint_clips(torch.sigmoid(appearance) - 0.5, required(masks), of_other_frames=True)
                 x = x - self._shrink(expected)
@@ -128,10 +131,12 @@ class AppearanceFlow(Glow):
             self.statistics.gather(frames, self._weights(masks, frames.shape[2:]))
         return self.statistics.standardization()(appearance)
 
-    def _quantize(self, appearance: Tensor) -> Tensor:
+    def _quantize(self, appearance: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """[N, A, T, h, w] -> [N*T, A, h / 2^k, w / 2^k] in [-0.5, 0.5)."""
-        quantize = quantize_floor if self.dequantization == FLOOR else dequantize_uniform
-        return quantize(torch.sigmoid(self._shrink(appearance)), num_bits=self.num_bits)
+        squashed = torch.sigmoid(self._shrink(appearance))
+        if self.dequantization == FLOOR:
+            return quantize_floor(squashed, num_bits=self.num_bits)
+        return dequantize_uniform(squashed, num_bits=self.num_bits, generator=generator)
 
     def finish_step(self) -> None:
         """Take in what was seen of A since the last optimizer step."""
@@ -166,6 +171,25 @@ class AppearanceFlow(Glow):
             num_dims = 4 * x.shape[1]  # of one place
         bits = bits_per_dimension(log_p, logdet, num_dims=num_dims, num_bits=self.num_bits)
         return AppearanceLikelihood(bits, log_p / num_dims, logdet / num_dims)
+
+    @torch.no_grad()
+    def rate_instances(self, appearance: Tensor, masks: Tensor) -> Tensor:
+        """log p(A | masks) at the places of each instance of a clip, per dimension; the same noise in every call.
+
+        Args:
+            appearance: [A, T, h, w], at quarter scale.
+            masks: binary, [I, T, h, w].
+
+        Returns:
+            [I], in nats; NaN for an instance that the flow's grid does not show.
+        """
+        noise = torch.Generator(appearance.device).manual_seed(0)
+        x = self.flow_input(appearance[None], [masks], noise)
+        output = self(x, None if self.condition_encoder is None else self._crop(self.condition_encoder([masks])))
+        density = output.log_p_map + output.logdet_map  # [T, h', w']
+        height, width = density.shape[1:]
+        shares = F.avg_pool2d(masks.float(), 2 ** (self.num_halvings + 1))[:, :, :height, :width]  # [I, T, h', w']
+        return (shares * density).sum(dim=(1, 2, 3)) / shares.sum(dim=(1, 2, 3)) / (4 * x.shape[1])
 
     def _weights(self, masks: Sequence[Tensor] | None, size: Sequence[int]) -> Tensor | None:
         """The weight of each place in the statistics of A, [N*T, *size]; None for all alike."""

@@ -238,3 +238,19 @@ def test_statistics_move_once_per_step_and_in_training_alone():
     assert flow.statistics.updates == 2
     assert {"statistics.mean", "statistics.covariance", "statistics.updates"} <= flow.state_dict().keys()
     assert not any("statistics" in key for key in _flow(standardized=False).state_dict())
+
+
+@pytest.mark.parametrize("condition", ["none", "masks"])
+def test_instances_are_rated_by_the_likelihood_of_their_places(condition):
+    """An instance that fills the frames is rated as the frames are; a share of places is their mean."""
+    flow = _flow(condition=condition, condition_channels=4, num_halvings=1)
+    appearance, masks = _appearance()[0], torch.zeros(3, 2, 16, 24)
+    masks[0, :, :8] = masks[1, :, 8:] = 1  # the third is not seen
+    upper, lower, unseen = flow.rate_instances(appearance, masks)
+    assert unseen.isnan()
+    noise = torch.Generator().manual_seed(0)
+    x = flow.flow_input(appearance[None], [masks], noise)
+    output = flow(x, None if condition == "none" else flow.condition_encoder([masks]))
+    whole = (output.log_p + output.logdet).mean() / x[0].numel()
+    assert torch.allclose((upper + lower) / 2, whole, atol=1e-5)
+    assert torch.equal(flow.rate_instances(appearance, masks)[:2], torch.stack([upper, lower]))
