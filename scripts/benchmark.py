@@ -1,8 +1,9 @@
 """Measure speed and memory: ``python scripts/benchmark.py`` prints tables, and with ``--json`` also writes them.
 
-inference    time of each stage and peak memory for a short and a long video, each in a process of its own
+inference    time of each stage, memory, and the share of the machine's arithmetic limit that is reached
+memory       peak memory at 30, 300 and 3,000 frames, by a small network
 loss         the embedding loss for several numbers of instances, against a loop over them
-loading      training samples per second, against the straightforward implementation
+loading      training samples per second and their bytes, against the straightforward implementation
 clustering   frames per second of clustering and chaining at a quarter of 480p, against a naive implementation
 
 Without a checkpoint the network has random weights and finds as many instances as the rules allow. The defaults take a
@@ -30,6 +31,8 @@ from scripts.generate_videos import parse_size
 from stemseg.evaluation.report import MetricTable
 from stemseg.utils.arguments import CommandParser, run_command
 from stemseg.utils.files import write_text
+from stemseg.utils.precision import AMP_DTYPES
+from tests.helpers.small_network import SMALL_NETWORK
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,7 +47,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--set", nargs="*", default=["MODEL.BACKBONE.TYPE=R-50-FPN"], metavar="KEY=VALUE", help="inference: overrides")
     add("--checkpoint", help="inference: weights, instead of random ones")
     add("--size", type=parse_size, default=(96, 160), metavar="HxW", help="inference: size of the video")
-    add("--lengths", type=int, nargs="+", default=[30, 300], metavar="T", help="inference: frames of the videos")
+    add("--lengths", type=int, nargs="+", default=[30], metavar="T", help="inference: frames of the videos")
+    add("--memory_lengths", type=int, nargs="+", default=[30, 300, 3000], metavar="T", help="memory: the same")
+    add("--amp", choices=tuple(AMP_DTYPES), default="none", help="inference: mixed precision")
     add("--threads", type=int, default=0, help="inference: threads of torch; 0 leaves the choice to torch")
     add("--map_size", type=parse_size, default=(120, 216), metavar="HxW", help="loss, clustering: size of the maps")
     add("--instances", type=int, nargs="+", default=[1, 5, 20], metavar="I", help="loss: numbers of instances")
@@ -60,12 +65,26 @@ def run_inference(args: argparse.Namespace) -> list[MetricTable]:
     return benchmark_inference(
         args.lengths,
         config=args.cfg,
-        overrides=args.set,
+        overrides=[*args.set, f"INFERENCE.AMP={args.amp}"],
         checkpoint=args.checkpoint,
         size=args.size,
         device=args.device,
         threads=args.threads,
     )
+
+
+def run_memory(args: argparse.Namespace) -> list[MetricTable]:
+    """Memory alone: what it grows by doesn't depend on the network's size."""
+    tables = benchmark_inference(
+        args.memory_lengths,
+        config="youtube_vis",
+        overrides=[*SMALL_NETWORK, "INPUT.NUM_FRAMES=4", "DATA.YOUTUBE_VIS.INFERENCE_FRAME_OVERLAP=2"],
+        checkpoint=None,
+        size=(96, 160),
+        device=args.device,
+        threads=args.threads,
+    )
+    return [table for table in tables if table.title == "video"]
 
 
 def run_loss(args: argparse.Namespace) -> list[MetricTable]:
@@ -90,6 +109,7 @@ def run_clustering(args: argparse.Namespace) -> list[MetricTable]:
 
 PARTS: dict[str, Callable[[argparse.Namespace], list[MetricTable]]] = {
     "inference": run_inference,
+    "memory": run_memory,
     "loss": run_loss,
     "loading": run_loading,
     "clustering": run_clustering,

@@ -1,8 +1,13 @@
-"""Inference of a short and a long video, each in a process of its own: time by stage, and peak memory."""
+"""Inference of a short and a long video, each in a process of its own: time by stage, and peak memory.
+
+What is measured is what the command line runs: the runner with the prepared network, which shares what clips have in
+common, in the precision that is asked for, with frames read in worker threads and results written to files.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -13,23 +18,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from scripts.benchmarks.timing import arithmetic_limit, synchronize
 from stemseg.config import Config, load_config
 from stemseg.data.synthetic.dataset import write_video
 from stemseg.data.synthetic.scenes import SceneOptions
 from stemseg.evaluation.report import MetricTable
 from stemseg.inference.frame_sources import ImageSequence
 from stemseg.inference.result_folder import ResultFolder
-from stemseg.inference.video_segmenter import build_segmenter
+from stemseg.inference.runner import InferenceRunner
+from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import load_model_weights
+from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.files import list_images
+from stemseg.utils.precision import AMP_DTYPES
 from stemseg.utils.timing import Stopwatch
 
 STAGES = ("reading", "backbone", "heads", "clustering", "chaining", "masks", "writing")
 # random weights find next to nothing by the usual rules; by these, every clip is full of instances: the worst case
 _CROWDED = ("CLUSTERING.MIN_SEEDINESS_PROB=0.0", "INFERENCE.SEEDINESS_THRESHOLD=0.0")
+_WORKERS = 2  # threads that read frames
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,6 +56,7 @@ class BenchmarkRun:
         num_frames: how many of them.
         device: "cpu", "cuda", ...
         threads: of torch; 0 leaves its own choice.
+        count: whether to count the network's arithmetic, in a second run.
     """
 
     config: str
@@ -54,11 +66,16 @@ class BenchmarkRun:
     num_frames: int
     device: str
     threads: int
+    count: bool
 
 
 @dataclass(frozen=True)
 class InferenceFigures:
-    """Figures of one process: seconds in all and by stage, memory in MiB, tracks found."""
+    """Figures of one process: seconds in all and by stage, memory in MiB, tracks found.
+
+    ``operations`` are the network's floating-point operations for the video, ``limit`` the most that the machine can do
+    in a second; both NaN where they were not asked for.
+    """
 
     total: float
     seconds: dict[str, float]
@@ -66,6 +83,8 @@ class InferenceFigures:
     peak_memory: float
     peak_device_memory: float
     num_tracks: int
+    operations: float
+    limit: float
 
 
 def benchmark_inference(
@@ -84,16 +103,18 @@ def benchmark_inference(
         size: (height, width) of the video and, but for padding, of the network's input.
 
     Returns:
-        milliseconds per frame of each stage with its share of the time, and the memory.
+        milliseconds per frame of each stage with its share of the time, the memory, and the arithmetic of the shortest
+        video beside the machine's limit.
     """
     overrides = (*overrides, *_size_overrides(size), *(() if checkpoint else _CROWDED))
     with tempfile.TemporaryDirectory() as folder:
         options = SceneOptions(*size, max(lengths), 6, ("disc", "square", "triangle", "star", "cross"))
         video = write_video(Path(folder), "val", options, 0, 0)
         frames = str((Path(folder) / video.image_paths[0]).parent)
-        jobs = [BenchmarkRun(config, overrides, checkpoint, frames, n, device, threads) for n in lengths]
+        shortest = min(lengths)
+        jobs = [BenchmarkRun(config, overrides, checkpoint, frames, n, device, threads, n == shortest) for n in lengths]
         figures = {job.num_frames: _run_in_process(job) for job in jobs}
-    return [_stage_table(figures), _memory_table(figures)]
+    return [_stage_table(figures), _memory_table(figures), _arithmetic_table(figures[shortest], shortest)]
 
 
 def measure(job: BenchmarkRun) -> InferenceFigures:
@@ -102,18 +123,41 @@ def measure(job: BenchmarkRun) -> InferenceFigures:
         torch.set_num_threads(job.threads)
     cfg, device = load_config(job.config, job.overrides), torch.device(job.device)
     stopwatch = Stopwatch(device)
-    segmenter = build_segmenter(cfg, _prepare_network(cfg, job), device=device, stopwatch=stopwatch)
+    segmenter = build_segmenter(
+        cfg, _prepare_network(cfg, job), device=device, num_workers=_WORKERS, stopwatch=stopwatch
+    )
     source = ImageSequence("video", list_images(Path(job.folder))[: job.num_frames])
     ready = peak_memory()
-    start = time.perf_counter()
-    tracks = segmenter.segment(source)
-    with stopwatch.stage("writing"), tempfile.TemporaryDirectory() as output:
-        results = ResultFolder(Path(output))
-        results.save(tracks)
-        YouTubeVisWriter(Path(output)).assemble([results.load(tracks.sequence_id)])
-    total = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as output:
+        folder = ResultFolder(Path(output))
+        folder.open({}, overwrite=True)
+        runner = InferenceRunner(
+            sources=[source],
+            folder=folder,
+            new_segmenter=lambda: segmenter,
+            writers=[YouTubeVisWriter(folder.path)],
+            overlays=None,
+            process=ProcessInfo(),
+            num_workers=_WORKERS,
+        )
+        start = time.perf_counter()
+        seconds = runner.run()
+        synchronize(device)
+        total = time.perf_counter() - start
+        num_tracks = len(folder.load("video").tracks)
     device_memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
-    return InferenceFigures(total, stopwatch.seconds, ready, peak_memory(), device_memory, len(tracks.tracks))
+    memory = peak_memory()
+    operations, limit = _arithmetic(segmenter, source, cfg.INFERENCE.AMP, device) if job.count else (math.nan, math.nan)
+    return InferenceFigures(total, seconds, ready, memory, device_memory, num_tracks, operations, limit)
+
+
+def _arithmetic(
+    segmenter: VideoSegmenter, source: ImageSequence, amp: str, device: torch.device
+) -> tuple[float, float]:
+    """The network's floating-point operations for a video, and how many the machine can do in a second."""
+    with FlopCounterMode(display=False) as counter:
+        segmenter.segment(source)
+    return float(counter.get_total_flops()), arithmetic_limit(device, AMP_DTYPES[amp] or torch.float32)
 
 
 def peak_memory() -> float:
@@ -177,6 +221,20 @@ def _memory_table(figures: dict[int, InferenceFigures]) -> MetricTable:
     }  # fmt: skip
     columns = ("frames / s", "MiB before", "MiB peak", "MiB growth", "MiB on GPU", "tracks")
     return MetricTable("video", columns, rows, decimals=1)
+
+
+def _arithmetic_table(figures: InferenceFigures, num_frames: int) -> MetricTable:
+    """The network's arithmetic per frame, what it reaches in its own stages and in the whole run, and the limit."""
+    network = figures.seconds.get("backbone", 0.0) + figures.seconds.get("heads", 0.0)
+    rows = {
+        name: (per_frame, rate / 1e9, 100 * rate / figures.limit)
+        for name, per_frame, rate in (
+            ("the network", figures.operations / num_frames / 1e9, figures.operations / network),
+            ("whole video", figures.operations / num_frames / 1e9, figures.operations / figures.total),
+            ("limit: a product of matrices", math.nan, figures.limit),
+        )
+    }
+    return MetricTable("arithmetic", ("GFLOP / frame", "GFLOP / s", "% of the limit"), rows, decimals=1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Loading of training samples, without a network: samples per second, and the steps of one.
+"""Loading of training samples up to the batch that leaves a worker, without a network, and the steps of one.
 
 Images and masks are generated: JPEGs with texture, instances with ragged outlines.
 """
@@ -13,13 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from scripts.benchmarks.timing import best_seconds
 from stemseg.data.annotated_frame import AnnotatedClip
 from stemseg.data.augmentation import AugmentationRange, FrameAugmenter, warp_frame
 from stemseg.data.categories import CategoryRule
 from stemseg.data.frame_sampling import FrameGap, frames_with_instances
-from stemseg.data.preprocessing import ImagePreprocessor, prepare_clip
+from stemseg.data.preprocessing import ImagePreprocessor, PackedBatch, collate_clips, pad_to_multiple, prepare_clip
 from stemseg.data.sources import OpenedStills, OpenedVideos
 from stemseg.data.still_clips import StillClips
 from stemseg.data.video_clips import VideoChanges, VideoClips
@@ -49,13 +50,30 @@ def benchmark_loading(*, repeats: int, min_dim: int = 736, max_dim: int = 1248) 
         for num_instances in (10, 3, 1):
             jobs = video_job(Path(folder), num_instances, preprocessor) | jobs
         rows = {name: _figures(ways, repeats) for name, ways in jobs.items()}
-    return MetricTable("loading", ("ours ms", "per second", "naive ms", "speed-up"), rows, decimals=1)
+    return MetricTable(
+        "loading", ("ours ms", "per second", "naive ms", "speed-up", "ours MB", "naive MB"), rows, decimals=1
+    )
 
 
-def _figures(ways: Ways, repeats: int) -> tuple[float, float, float, float]:
+def _figures(ways: Ways, repeats: int) -> tuple[float, ...]:
     seconds = best_seconds(ways, repeats=repeats, device=torch.device("cpu"))
     ours, naive = 1000 * seconds["ours"], 1000 * seconds.get("naive", math.nan)
-    return ours, 1000 / ours, naive, naive / ours
+    megabytes = [_megabytes(ways[name]()) if "naive" in ways else math.nan for name in ("ours", "naive")]
+    return (ours, 1000 / ours, naive, naive / ours, *megabytes)
+
+
+def _collate(clip: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Frames, masks and an empty ignore mask of a clip, padded, as a batch of one."""
+    frames, masks = (pad_to_multiple(part) for part in clip)
+    return torch.stack([frames]), masks, torch.zeros_like(masks[:1])
+
+
+def _megabytes(batch: object) -> float:
+    """Of the tensors that leave a worker."""
+    if isinstance(batch, PackedBatch):
+        (clip,), targets = batch.clips, batch.clips[0].targets
+        batch = (clip.frames, clip.valid, targets.layers, targets.values, targets.category_ids, targets.ignore_mask)
+    return sum(part.nbytes for part in batch if part is not None) / 1e6
 
 
 def video_job(folder: Path, num_instances: int, preprocessor: ImagePreprocessor) -> dict[str, Ways]:
@@ -77,8 +95,8 @@ def video_job(folder: Path, num_instances: int, preprocessor: ImagePreprocessor)
     frames, size = range(NUM_FRAMES), preprocessor.output_size(480, 854)
     name = f"video sample, 480 x 854 to {size[0]} x {size[1]}, 8 frames, {num_instances:2d} instances"
     ways: Ways = {
-        "ours": lambda: prepare_clip(clips.load(0, frames), preprocessor),
-        "naive": lambda: reference.load_video_clip(sequence, frames, folder, size, MEAN),
+        "ours": lambda: collate_clips([prepare_clip(clips.load(0, frames), preprocessor)]),
+        "naive": lambda: _collate(reference.load_video_clip(sequence, frames, folder, size, MEAN)),
     }
     return {name: ways}
 
@@ -94,9 +112,9 @@ def still_jobs(folder: Path, num_instances: int, preprocessor: ImagePreprocessor
     size = preprocessor.output_size(480, 640)
     name = f"still sample, 480 x 640 to {size[0]} x {size[1]}, 8 frames, {num_instances} instances"
     ways: Ways = {
-        "ours": lambda: prepare_clip(clips.draw(0, np.random.default_rng(1)), preprocessor),
-        "naive": lambda: reference.load_still_clip(
-            image, folder, NUM_FRAMES, size, MEAN, augmenter, np.random.default_rng(1)
+        "ours": lambda: collate_clips([prepare_clip(clips.draw(0, np.random.default_rng(1)), preprocessor)]),
+        "naive": lambda: _collate(
+            reference.load_still_clip(image, folder, NUM_FRAMES, size, MEAN, augmenter, np.random.default_rng(1))
         ),
     }
     return {name: ways} | still_steps(clips, augmenter, preprocessor)
@@ -109,13 +127,15 @@ def still_steps(clips: StillClips, augmenter: FrameAugmenter, preprocessor: Imag
     height, width = frame.image.shape[:2]
     warped = [warp_frame(frame, augmenter.sample_homography(height, width, rng)) for _ in copies]
     clip = AnnotatedClip([frame, *warped], (1,) * len(frame.ids.places), "still")
+    packed = collate_clips([prepare_clip(clip, preprocessor)])
     steps: Ways = {
         "read and decode": lambda: clips.load(0),
         "warp image, instances, validity": lambda: [
             warp_frame(frame, augmenter.sample_homography(height, width, rng)) for _ in copies
         ],
         "colors and blur": lambda: [augmenter.change_colors(frame.image, rng) for _ in copies],
-        "resize and normalize": lambda: prepare_clip(clip, preprocessor),
+        "stack, resize masks": lambda: prepare_clip(clip, preprocessor),
+        "later, on the device (here the CPU): resize, normalize, pad": lambda: packed.to("cpu"),
     }
     return {f"    {name}": {"ours": step} for name, step in steps.items()}
 

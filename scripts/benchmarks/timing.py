@@ -1,4 +1,4 @@
-"""Timing of functions against each other, fair on a machine that others use too."""
+"""Timing of functions against each other, fair on a machine that others use too, and the limit of a machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,26 @@ def best_seconds(
     return best
 
 
-def _now(device: torch.device) -> float:
+def arithmetic_limit(device: torch.device, dtype: torch.dtype, *, size: int = 2048, repeats: int = 5) -> float:
+    """The most floating-point operations per second that a product of two matrices reaches here, with all threads."""
+    a, b = (torch.rand((size, size), device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for turn in range(repeats + 1):
+        synchronize(device)
+        start = time.perf_counter()
+        a @ b
+        synchronize(device)
+        if turn:
+            best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what a GPU still has to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _now(device: torch.device) -> float:
+    synchronize(device)
     return time.process_time() if device.type == "cpu" else time.perf_counter()

@@ -46,7 +46,8 @@ def test_the_plain_clustering_labels_alike():
 def test_command_line(tmp_path, capsys):
     output = tmp_path / "figures.json"
     tiny = ["INPUT.NUM_FRAMES=2", "DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1"]
-    command = ["inference", "loss", "clustering", "--cfg", "quickstart", "--set", *tiny, "--size", "32x64",
+    command = ["inference", "memory", "loss", "clustering", "--memory_lengths", "5",
+                    "--cfg", "quickstart", "--set", *tiny, "--size", "32x64",
                     "--lengths", "3", "--map_size", "8x12", "--instances", "1", "2", "--repeats", "1",
                     "--threads", "1", "--json", str(output)]  # fmt: skip
     assert benchmark.main(command) == 0
@@ -54,6 +55,10 @@ def test_command_line(tmp_path, capsys):
     stages = figures["inference"]["stage, per frame"]
     assert all(stages[stage]["3 frames: ms"] > 0 for stage in ("reading", "backbone", "heads", "all"))
     assert figures["inference"]["video"]["3 frames"]["MiB peak"] > 50
+    arithmetic = figures["inference"]["arithmetic"]
+    assert arithmetic["the network"]["GFLOP / frame"] > 0
+    assert 0 < arithmetic["whole video"]["% of the limit"] < arithmetic["the network"]["% of the limit"]
+    assert figures["memory"]["video"]["5 frames"]["MiB peak"] > 50
     assert figures["loss"]["instances"]["2, trained"]["ours ms"] > 0
     assert "speed-up" in capsys.readouterr().out
 
@@ -61,7 +66,7 @@ def test_command_line(tmp_path, capsys):
 def test_unknown_part_is_named(capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["losses"])
-    assert "unknown part losses; there are inference, loss, loading, clustering" in capsys.readouterr().err
+    assert "unknown part losses; there are inference, memory, loss, loading, clustering" in capsys.readouterr().err
 
 
 def test_generated_masks_are_there():
@@ -71,9 +76,9 @@ def test_generated_masks_are_there():
 
 def test_loading_is_measured_whole_and_step_by_step():
     rows = benchmark_loading(repeats=1, min_dim=40, max_dim=64).to_dict()
-    assert len(rows) == 8 and all(row["ours ms"] > 0 for row in rows.values())
-    assert [row["naive ms"] is not None for row in rows.values()] == [True] * 4 + [False] * 4
-    assert [name.startswith("    ") for name in rows] == [False] * 4 + [True] * 4
+    assert len(rows) == 9 and all(row["ours ms"] > 0 for row in rows.values())
+    assert [row["naive ms"] is not None for row in rows.values()] == [True] * 4 + [False] * 5
+    assert [name.startswith("    ") for name in rows] == [False] * 4 + [True] * 5
 
 
 def test_help_runs_from_any_folder(tmp_path):
