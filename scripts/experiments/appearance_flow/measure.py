@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class RunFigures:
         mask_iou: the same in each frame by itself, so that identity does not matter: what tracking could reach.
         kept: share of the objects that one track follows from a video's first third to its last.
         switched: identity switches: share of the objects that are found in both, by different tracks.
+        ap_oracle_order: class-agnostic, of the same tracks in the order of their true IoU.
         reid_accuracy, reid_accuracy_by_appearance: re-identification accuracy of look-alikes, pixel by pixel, in the
             free dimensions and in the appearance among them: see :mod:`reidentification`; NaN without any.
         mask_alignment, flow_alignment: gradient alignment, from -1 to 1: how far the gradients of the two losses to
@@ -49,6 +50,7 @@ class RunFigures:
     mask_iou: float
     kept: float
     switched: float
+    ap_oracle_order: float = float("nan")
     reid_accuracy: float = float("nan")
     reid_accuracy_by_appearance: float = float("nan")
     mask_alignment: float = float("nan")
@@ -69,9 +71,21 @@ def measure_results(results: Path, annotations: Path, *, with_classes: bool, **m
     """
     truth = load_ground_truth(annotations)
     tracks = load_results(results, truth)
+    oracle = evaluate_average_precision(in_oracle_order(tracks, truth), truth, class_agnostic=True).overall
     agnostic = evaluate_average_precision(tracks, truth, class_agnostic=True).overall
     ap_classes = evaluate_average_precision(tracks, truth).overall.ap if with_classes else float("nan")
-    return RunFigures(agnostic.ap, agnostic.ap50, ap_classes, **identity_figures(tracks, truth), **more)
+    figures = {"ap_oracle_order": oracle.ap, **identity_figures(tracks, truth), **more}
+    return RunFigures(agnostic.ap, agnostic.ap50, ap_classes, **figures)
+
+
+def in_oracle_order(results: Sequence[VideoTracks], truth: GroundTruth) -> list[VideoTracks]:
+    """The same tracks, each with its IoU with the object that it fits best as its score."""
+    ordered = []
+    for video, result in zip(truth.videos, results, strict=True):
+        best = _ious(video, result, slice(None)).max(axis=0, initial=0)  # [D]
+        tracks = [replace(track, score=float(iou)) for track, iou in zip(result.tracks, best, strict=True)]
+        ordered.append(replace(result, tracks=tracks))
+    return ordered
 
 
 def identity_figures(results: Sequence[VideoTracks], truth: GroundTruth) -> dict[str, float]:

@@ -35,7 +35,7 @@ class Budget:
         output: folder of the runs.
         videos: folder that holds train.json, val.json and the frames in train/ and val/.
         config: configuration, a name in configs/ or a path.
-        iterations: optimizer steps of a run, the flow's warm-up included.
+        iterations: optimizer steps of a run with the network; the flow's warm-up comes before them.
         overrides: of the configuration; a variant's own come after them.
         device: cpu, cuda or mps.
         workers: data-loading processes of each run.
@@ -66,11 +66,16 @@ class Run:
     @property
     def overrides(self) -> list[str]:
         """Everything that it changes in the configuration."""
+        return [*self.common_overrides, *self.variant.overrides]
+
+    @property
+    def common_overrides(self) -> list[str]:
+        """The changes that any variant with this seed has."""
         videos = self.budget.videos.resolve()
         data = [f"DATA.CUSTOM.{split.upper()}_JSON={videos / split}.json" for split in ("train", "val")]
         data += [f"DATA.CUSTOM.{split.upper()}_IMAGES={videos / split}" for split in ("train", "val")]
         common = [*schedule_overrides(self.budget.iterations), *self.budget.overrides]
-        return [*data, f"TRAINING.SEED={self.seed}", *common, *self.variant.overrides]
+        return [*data, f"TRAINING.SEED={self.seed}", *common]
 
     def execute(self) -> None:
         """Do what of the run is not done yet.
@@ -79,12 +84,12 @@ class Run:
             ConfigError: where a part of it was made with other settings.
             StemsegError: where a command fails; the message ends with the end of its output.
         """
-        self._check_settings()
+        self.check_settings()
         if (self.directory / _FIGURES).is_file():
             return
-        seconds = self._train()
+        seconds = self.train()
         results = self._segment()
-        cfg, network, clips = load_run(self.directory / CONFIG_NAME, self._newest_checkpoint())
+        cfg, network, clips = load_run(self.directory / CONFIG_NAME, self.newest_checkpoint())
         figures = measure_results(
             results / "results.json",
             self.budget.videos / "val.json",
@@ -97,9 +102,9 @@ class Run:
         content = {name: None if math.isnan(value) else value for name, value in asdict(figures).items()}
         write_text(self.directory / _FIGURES, json.dumps(content, indent=1))
 
-    def _train(self) -> float:
+    def train(self) -> float:
         """Train, or go on with it; returns its seconds, NaN for what is only the rest of a training."""
-        is_new = self._newest_checkpoint() is None
+        is_new = self.newest_checkpoint() is None
         start = time.perf_counter()
         self._command("training", "--model_dir", str(self.directory), "--cfg", self.budget.config,
                       "--set", *self.overrides, "--num_cpu_workers", str(self.budget.workers),
@@ -108,14 +113,25 @@ class Run:
 
     def _segment(self) -> Path:
         """Segment the held-out videos; returns the folder of the results."""
-        folder, checkpoint = self.directory / "results", str(self._newest_checkpoint())
+        folder, checkpoint = self.directory / "results", str(self.newest_checkpoint())
         self._command("inference", checkpoint, "--dataset", "custom", "--output_dir", str(folder), "--overwrite")
         return folder
 
-    def _newest_checkpoint(self) -> Path | None:
+    def newest_checkpoint(self) -> Path | None:
+        """The checkpoint to go on from; None before the first."""
         return CheckpointStore(self.directory, keep=1).newest()
 
-    def _check_settings(self) -> None:
+    def completed_checkpoint(self) -> Path | None:
+        """The checkpoint of the last iteration, for a run without a flow's warm-up; None before it is done."""
+        path = CheckpointStore(self.directory, keep=1).path(self.budget.iterations)
+        return path if path.is_file() else None
+
+    def check_settings(self) -> None:
+        """Note the run's configuration in its folder.
+
+        Raises:
+            ConfigError: where a part of it was made with another.
+        """
         path, settings = self.directory / _SETTINGS, load_config(self.budget.config, self.overrides).to_dict()
         if not path.is_file():
             write_text(path, json.dumps(settings))
@@ -126,30 +142,35 @@ class Run:
             )
 
     def _command(self, main: str, *arguments: str) -> None:
-        """Run one of the main scripts; its output goes to the end of ``<main>.log``."""
-        path = self.directory / f"{main}.log"
-        command = [sys.executable, str(ROOT / "stemseg" / main / "main.py"), *arguments, "--device", self.budget.device]
-        # runs share the cores by being many
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-        with path.open("a", encoding="utf-8") as log:
-            status = subprocess.call(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        if status:
-            lines = path.read_text(encoding="utf-8").splitlines()[-_LOG_LINES_SHOWN:]
-            raise StemsegError(
-                f"{main} of {self.variant.name}, seed {self.seed}, ended with status {status}; {path} ends with:\n"
-                + "\n".join(lines)
-            )
+        title = f"{main} of {self.variant.name}, seed {self.seed}"
+        run_main(main, [*arguments, "--device", self.budget.device], log=self.directory / f"{main}.log", title=title)
 
 
-def check_budget(budget: Budget) -> None:
-    """Keep a folder to one budget, so that all runs in it can be compared.
+def run_main(main: str, arguments: Sequence[str], *, log: Path, title: str) -> None:
+    """Run one of the main scripts, "training" or "inference"; its output goes to the end of ``log``.
+
+    Raises:
+        StemsegError: where it fails; the message ends with the end of its output.
+    """
+    command = [sys.executable, str(ROOT / "stemseg" / main / "main.py"), *arguments]
+    # runs share the cores by being many
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    with log.open("a", encoding="utf-8") as output:
+        status = subprocess.call(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    if status:
+        lines = log.read_text(encoding="utf-8").splitlines()[-_LOG_LINES_SHOWN:]
+        raise StemsegError(f"{title}, ended with status {status}; {log} ends with:\n" + "\n".join(lines))
+
+
+def check_budget(budget: Budget, **more: float) -> None:
+    """Keep a folder to one budget, and ``more`` settings, so that all runs in it can be compared.
 
     Raises:
         ConfigError: where the folder's runs were made with another one.
     """
     path = budget.output / _BUDGET
     content = {"videos": str(budget.videos.resolve()), "config": budget.config, "iterations": budget.iterations,
-               "overrides": list(budget.overrides)}  # fmt: skip
+               "overrides": list(budget.overrides), **more}  # fmt: skip
     if not path.is_file():
         write_text(path, json.dumps(content, indent=1))
     elif (found := json.loads(path.read_text(encoding="utf-8"))) != content:
