@@ -91,6 +91,23 @@ class ImagePreprocessor:
         self.write(image, output[:, :height, :width])
         return torch.from_numpy(output)
 
+    def on_device(self, images: Tensor, device: torch.device, multiple: int = 1) -> Tensor:
+        """Prepare images of one size where the network is; they travel there as bytes, while the host goes on.
+
+        Args:
+            images: [F, H, W, 3] uint8, B G R, on the host.
+            device: of the network.
+            multiple: of what height and width are padded to, with zeros.
+
+        Returns:
+            [F, 3, h, w] float32 on ``device``.
+        """
+        there = (images.pin_memory() if device.type == "cuda" else images).to(device, non_blocking=True)
+        height, width = self.output_size(images.shape[1], images.shape[2])
+        prepared = torch.zeros((len(images), 3, *padded_dims(height, width, multiple)), device=device)
+        self.write_clip(there, prepared[..., :height, :width])
+        return prepared
+
     def write(self, image: np.ndarray, output: np.ndarray, valid: np.ndarray | None = None) -> None:
         """Prepare one image into ``output`` [3, h, w] float32, whose size is the target size.
 

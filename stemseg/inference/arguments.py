@@ -66,7 +66,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override single configuration keys")
     add("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
     add("--clustering_device", metavar="DEVICE", help="cluster there instead, to spare the GPU's memory")
-    add("--amp", choices=("none", "bf16", "fp16"), help="mixed precision")
+    add("--amp", choices=("none", "auto", "bf16", "fp16"), help="mixed precision; auto: bf16 where that is fast")
+    add("--compile", action="store_true", help="compile the network first: a minute or two, pays for long videos")
     add("--num_cpu_workers", type=count, default=4, metavar="N", help="threads that read frames ahead (default: 4)")
     options = parser.parse_args(arguments)
     if options.evaluate and options.dataset is None:

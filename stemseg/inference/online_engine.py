@@ -8,8 +8,9 @@ Then it is clustered, chained to the tracks so far, and only compressed labels r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -39,10 +40,13 @@ from stemseg.inference.tracks import TrackStore
 from stemseg.modeling.clip_stream import FrameTerms
 from stemseg.modeling.flow.appearance_flow import AppearanceFlow
 from stemseg.modeling.network import Network
-from stemseg.utils.precision import mixed_precision
+from stemseg.utils import devices
+from stemseg.utils.devices import mixed_precision
+from stemseg.utils.parallel import BackgroundWorker
 from stemseg.utils.timing import Stopwatch
 
 OUTPUT_STRIDE = 4
+_CLIPS_WAITING = 2  # to be chained, in the background
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,7 @@ class EngineSettings:
         label_stride: pixels of the network's input per pixel of a label map: 4; 1 upsamples the embeddings.
         device: of the network.
         clustering_device: of clustering, chaining and voting.
-        amp: mixed precision, "none", "bf16" or "fp16".
+        amp: mixed precision, "none", "bf16", "fp16" or "auto".
         compat: as the published code did it: a video shorter than T averages the semantic logits of all repetitions of
             its first frame, not of the last one only; seediness is always that of the last one.
     """
@@ -99,6 +103,7 @@ class InferenceEngine:
         clustering, chainer, semantics: the parts; the chainer must be new.
         stopwatch: takes the seconds of the stages "backbone", "heads", "clustering" and "chaining".
         appearance_flow: rates what the tracks look like; None: nobody asks.
+        in_background: chain clips and compress labels in a thread beside the network.
     """
 
     def __init__(
@@ -111,6 +116,7 @@ class InferenceEngine:
         semantics: SemanticRule,
         stopwatch: Stopwatch | None = None,
         appearance_flow: AppearanceFlow | None = None,
+        in_background: bool = False,
     ) -> None:
         self._network = network
         self._settings = settings
@@ -126,10 +132,13 @@ class InferenceEngine:
         self._foreground: dict[int, _Foreground] = {}  # of frames, once it is final
         self._waiting: deque[ClipMaps] = deque()
         self._store = TrackStore(label_stride=settings.label_stride)
+        self._num_labeled = 0  # frames that have been in a labeled clip
+        self._worker = BackgroundWorker(max_waiting=_CLIPS_WAITING, in_place=not in_background)
 
     @property
     def store(self) -> TrackStore:
         """The tracks, with the labels of all frames that are final so far."""
+        self._worker.finish()
         return self._store
 
     @property
@@ -167,7 +176,7 @@ class InferenceEngine:
     def finish(self) -> TrackStore:
         """End the video; the store then holds the labels of all its frames."""
         self._advance(self._schedule.finish())
-        return self._store
+        return self.store
 
     def _encode(self, frames: Tensor) -> list[FrameTerms]:
         with self._stopwatch.stage("backbone"), self._precision():
@@ -202,15 +211,44 @@ class InferenceEngine:
             self._waiting.append(keep_maps(clip.frames, output, self._settings.clustering_device))
 
     def _label(self, clip: ClipMaps) -> None:
-        """Cluster and chain a clip whose frames are final."""
+        """Cluster a clip whose frames are final, and have it chained."""
         with self._stopwatch.stage("clustering"):
             found = self._cluster(clip)
+            num_new = sum(frame >= self._num_labeled for frame in clip.frames)
+            self._num_labeled = clip.frames[-1] + 1
+            places = [frame.points.places for frame in found.foreground]
+            votes, ratings = self._vote(clip, num_new, found)
+            # all that leaves the device does so in one copy, which the worker waits for
+            pixel_sums, seeds, *others = ratings
+            optional = dict(zip(("votes", *ratings._fields[2:]), (votes, *others), strict=True))
+            given = {name: x.to(seeds.device) for name, x in optional.items() if x is not None}
+            tensors = [*places, *found.labels, pixel_sums, seeds, *given.values()]
+            fetch = devices.copy_to_host(tensors)
+        size = clip.maps.shape[-2] * self._scale, clip.maps.shape[-1] * self._scale
+        self._worker.do(partial(self._chain, clip.frames, size, found.clusters.num_instances, fetch, list(given)))
+
+    def _chain(
+        self,
+        frames: Sequence[int],
+        size: tuple[int, int],
+        num_instances: int,
+        fetch: Callable[[], list[Tensor]],
+        given: Sequence[str],
+    ) -> None:
+        """Chain a clip to the tracks and keep what is new.
+
+        Args:
+            fetch: gives places and labels of T frames, pixel sums and seeds, and what is named by ``given``.
+        """
         with self._stopwatch.stage("chaining"):
-            frames = zip(found.foreground, found.labels, strict=True)
-            points = [PointLabels(f.points.places.cpu().numpy(), labels.cpu().numpy()) for f, labels in frames]
-            size = clip.maps.shape[-2] * self._scale, clip.maps.shape[-1] * self._scale
-            chained = self._chainer.add(ClipLabels(clip.frames, size, points, found.clusters.num_instances))
-            self._store.add(chained, *self._vote(clip, len(chained.frames), found))
+            tensors = iter(fetch())
+            places, labels = ([next(tensors).numpy() for _ in frames] for _ in range(2))
+            ratings = ClipRatings(next(tensors), next(tensors))
+            optional = dict(zip(given, tensors, strict=True))
+            votes = optional.pop("votes", None)
+            points = [PointLabels(*frame) for frame in zip(places, labels, strict=True)]
+            chained = self._chainer.add(ClipLabels(frames, size, points, num_instances))
+            self._store.add(chained, votes, ratings._replace(**optional))
 
     @property
     def _scale(self) -> int:
@@ -273,6 +311,7 @@ def build_engine(
     device: torch.device,
     clustering_device: torch.device | None = None,
     stopwatch: Stopwatch | None = None,
+    in_background: bool = False,
 ) -> InferenceEngine:
     """An engine for one video; it clusters on ``clustering_device``, or on the network's where that is None."""
     compat = cfg.CLUSTERING.STEMSEG_COMPAT
@@ -293,6 +332,7 @@ def build_engine(
         semantics=build_semantic_rule(cfg),
         stopwatch=stopwatch,
         appearance_flow=cast(AppearanceFlow, network.offset_head) if cfg.INFERENCE.RATE_APPEARANCE else None,
+        in_background=in_background,
     )
 
 

@@ -50,10 +50,10 @@ def segment(options: argparse.Namespace) -> int:
     """
     options.checkpoint = find_checkpoint(options.checkpoint)
     info = read_model_info(options.checkpoint)
-    cfg = load_run_config(options, info)
+    device = distributed.choose_device(options.device)
+    cfg = load_run_config(options, info, device)
     section = data_section(options.dataset, cfg)
     options.min_score = drawing_threshold(cfg, section) if options.min_score is None else options.min_score
-    device = distributed.choose_device(options.device)
     process = distributed.initialize(device)
     if options.dataset is None and (number := camera_number(options.input)) is not None:
         record(options, number, cfg, info, device)
@@ -164,6 +164,7 @@ def load_segmenter(options: argparse.Namespace, cfg: Config, device: torch.devic
         section=data_section(options.dataset, cfg),
         clustering_device=distributed.choose_device(options.clustering_device) if options.clustering_device else None,
         num_workers=options.num_cpu_workers,
+        compiled=options.compile,
     )
 
 

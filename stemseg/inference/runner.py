@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,6 +24,7 @@ from stemseg.inference.result_folder import ResultFolder, ResultWriter, without_
 from stemseg.inference.video_segmenter import VideoSegmenter
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import ProcessInfo
+from stemseg.utils.parallel import BackgroundWorker
 from stemseg.utils.timing import Stopwatch
 
 _logger = logging.getLogger("stemseg.inference")
@@ -79,9 +80,13 @@ class InferenceRunner:
         started = [source for source in share if not self._folder.has(source.sequence_id)]
         if len(started) < len(share):
             _logger.info("%d of %d sequences were finished before", len(share) - len(started), len(share))
-        with self._progress_bar(started) as bar:
+        # one video is masked and written while the next one is in the network
+        with (
+            self._progress_bar(started) as bar,
+            BackgroundWorker(max_waiting=1, in_place=not self._num_workers) as worker,
+        ):
             for source in share:
-                self._process_video(source, bar)
+                worker.do(self._track(source, bar))
         if self._process.is_main:
             self._assemble()
         return (self._segmenter.stopwatch.seconds if started else {}) | self._output_watch.seconds
@@ -90,14 +95,21 @@ class InferenceRunner:
     def _segmenter(self) -> VideoSegmenter:
         return self._new_segmenter()
 
-    def _process_video(self, source: FrameSource, bar: tqdm) -> None:
-        is_new = not self._folder.has(source.sequence_id)
-        if is_new:
-            bar.set_postfix_str(str(source.sequence_id))
-            fingerprint = source.fingerprint()  # before it is read: what changes meanwhile is noticed the next time
-            tracks, strange = with_known_classes(self._segmenter.segment(source, bar.update), self._classes)
-            left_out = source.left_out + strange
-            self._folder.save(tracks, fingerprint=fingerprint, left_out=left_out, lost=source.lost)
+    def _track(self, source: FrameSource, bar: tqdm) -> Callable[[], None]:
+        """Run the network over a video that is not finished; what else is to be done for it is returned."""
+        if self._folder.has(source.sequence_id):
+            return partial(self._write, source, is_new=False)
+        bar.set_postfix_str(str(source.sequence_id))
+        fingerprint = source.fingerprint()  # before it is read: what changes meanwhile is noticed the next time
+        return partial(self._finish, source, fingerprint, self._segmenter.start(source, bar.update))
+
+    def _finish(self, source: FrameSource, fingerprint: str, collect: Callable[[], VideoTracks]) -> None:
+        tracks, strange = with_known_classes(collect(), self._classes)
+        left_out = source.left_out + strange
+        self._folder.save(tracks, fingerprint=fingerprint, left_out=left_out, lost=source.lost)
+        self._write(source, is_new=True)
+
+    def _write(self, source: FrameSource, *, is_new: bool) -> None:
         tracks = self._folder.load(source.sequence_id)
         with self._output_watch.stage("writing"):
             for writer in self._writers:  # again for finished ones: cheap, and a changed filter takes effect

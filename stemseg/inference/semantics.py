@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from stemseg.config import Config
 from stemseg.structures.network_output import NetworkOutput
+from stemseg.utils import devices
 
 
 class FrameAverages:
@@ -122,14 +123,14 @@ def build_semantic_rule(cfg: Config) -> SemanticRule:
 def foreground_places(masks: Tensor) -> list[Tensor]:
     """The places of each frame's foreground in the flattened map, ascending: masks [F, H, W] bool -> F tensors [P]."""
     flat = masks.flatten(1)  # [F, H * W]
-    if masks.device.type == "cpu":
+    if devices.is_host(masks.device):
         return [torch.from_numpy(np.flatnonzero(frame)) for frame in flat.numpy()]
     return places_without_waiting(flat)
 
 
 def places_without_waiting(masks: Tensor) -> list[Tensor]:
     """The same for masks [F, H * W] on a GPU, whose host waits once, for the numbers of points."""
-    counts = masks.sum(dim=1).tolist()
+    counts = devices.read(masks.sum(dim=1))
     ranks = masks.cumsum(dim=1) - 1
     places = torch.arange(masks.shape[1], device=masks.device)
     found = []
@@ -242,7 +243,7 @@ def label_weights(points: FramePoints, labels: Tensor, num_instances: int) -> tu
         have a share in; on a GPU None, which means all h * w of them: the host does not know n.
     """
     neighbors, touched, count = points.corners, None, points.size[0] * points.size[1]
-    if labels.device.type == "cpu":
+    if devices.is_host(labels.device):
         is_touched = torch.zeros(count, dtype=torch.bool)
         for pixels, _ in neighbors:
             is_touched.index_fill_(0, pixels.long(), True)

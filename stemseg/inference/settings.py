@@ -8,20 +8,26 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stemseg.config import Config, load_config
 from stemseg.data.preprocessing import build_preprocessor
 from stemseg.datasets import find_dataset
 from stemseg.inference.inputs import InputVideos, data_section
 from stemseg.modeling.model_files import NO_INFO, ModelInfo
 from stemseg.modeling.weights import PRETRAINED_DIR
+from stemseg.utils.devices import choose_precision
 from stemseg.utils.errors import ConfigError, located
 
 
-def load_run_config(options: argparse.Namespace, info: ModelInfo = NO_INFO) -> Config:
+def load_run_config(
+    options: argparse.Namespace, info: ModelInfo = NO_INFO, device: torch.device | None = None
+) -> Config:
     """The configuration of a run: the checkpoint's, changed by the flags, then by ``--set``.
 
     Args:
         info: what the checkpoint's file says of its model.
+        device: decides what mixed precision "auto" means; None leaves it open.
 
     Raises:
         ConfigError: where there is none, or a flag's value makes no sense.
@@ -41,7 +47,10 @@ def load_run_config(options: argparse.Namespace, info: ModelInfo = NO_INFO) -> C
         **_input_size(options, cfg),
     }
     flags = [f"{key}={value}" for key, value in changes.items() if value is not None]
-    return load_config(source, [*flags, *options.set])
+    cfg = load_config(source, [*flags, *options.set])
+    if device is None or cfg.INFERENCE.AMP != "auto":
+        return cfg
+    return load_config(source, [*flags, *options.set, f"INFERENCE.AMP={choose_precision(device, 'auto')}"])
 
 
 def output_directory(options: argparse.Namespace) -> Path:

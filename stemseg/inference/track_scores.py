@@ -60,8 +60,10 @@ def rate_instances(points: ClipPoints, clusters: Clusters, foreground: Tensor, n
     new_points = ClipPoints(points.embeddings[:, new], points.bandwidths[:, new], points.seediness[new])
     values = (new_points.seediness, posteriors(new_points, members), foreground[new])
     dtype = torch.float32 if bins.device.type == "mps" else torch.float64  # a million values of almost the same size
-    sums = [torch.bincount(bins[new], value.to(dtype), minlength=width)[1:] for value in values]
-    return ClipRatings(torch.stack(sums, dim=1), seeds[1:])
+    sums = torch.zeros(3, width, dtype=dtype, device=bins.device)
+    for row, value in zip(sums, values, strict=True):
+        row.index_add_(0, bins[new], value.to(dtype))
+    return ClipRatings(sums[:, 1:].T, seeds[1:])
 
 
 @dataclass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from stemseg.inference.tracks import collect_tracks
 from stemseg.inference.video_stream import VideoStream
 from stemseg.modeling.network import Network
 from stemseg.structures.tracks import VideoTracks
+from stemseg.utils import devices
 from stemseg.utils.timing import Stopwatch
 
 
@@ -32,6 +35,7 @@ class VideoSegmenter:
         num_workers: threads that read and prepare frames ahead.
         stopwatch: takes the seconds of the stages "reading" and "masks", beside the engine's.
         score: what a track's score says, see :func:`stemseg.inference.track_scores.score_tracks`.
+        prepare_on: device that resizes and normalizes frames; None: the reading threads do.
     """
 
     def __init__(
@@ -44,7 +48,9 @@ class VideoSegmenter:
         num_workers: int,
         stopwatch: Stopwatch,
         score: str = PIXELS,
+        prepare_on: torch.device | None = None,
     ) -> None:
+        self._prepare_on = prepare_on
         self.stopwatch = stopwatch
         self._new_engine = new_engine
         self._preprocessor = preprocessor
@@ -63,39 +69,68 @@ class VideoSegmenter:
         Raises:
             DataError: naming the frame that can't be read or differs in size.
         """
+        return self.start(source, progress)()
+
+    def start(self, source: FrameSource, progress: Callable[[int], object] | None = None) -> Callable[[], VideoTracks]:
+        """Run the network over one video; see :meth:`segment`.
+
+        Returns:
+            a function that makes the masks, in whatever thread: meanwhile the network can go on with the next video.
+        """
         engine, names, video_size = self._new_engine(), [], (0, 0)
         for batch in self._batches(source):
             names += [frame.name for frame, _ in batch]
             video_size = batch[0][0].image.shape[:2]
-            engine.step(torch.stack([tensor for _, tensor in batch]))
+            engine.step(self._prepare_batch([tensor for _, tensor in batch]))
             if progress is not None:
                 progress(len(batch))
-        store = engine.finish()
+        collect = partial(
+            collect_tracks,
+            engine.finish(),
+            sequence_id=source.sequence_id,
+            frame_names=names,
+            video_size=video_size,
+            network_size=self._preprocessor.output_size(*video_size),
+            max_tracks=self._max_tracks,
+            score=self._score,
+        )
+        return partial(self._collect, collect)
+
+    def _collect(self, collect: Callable[[], VideoTracks]) -> VideoTracks:
         with self.stopwatch.stage("masks"):
-            return collect_tracks(
-                store,
-                sequence_id=source.sequence_id,
-                frame_names=names,
-                video_size=video_size,
-                network_size=self._preprocessor.output_size(*video_size),
-                max_tracks=self._max_tracks,
-                score=self._score,
-            )
+            return collect()
 
     def open_stream(self, *, min_score: float = 0.0) -> VideoStream:
         """A stream of a video that arrives frame by frame, without objects of a lower score."""
-        return VideoStream(self._new_engine(), self._preprocessor, score=self._score, min_score=min_score)
+        return VideoStream(
+            self._new_engine(),
+            self._preprocessor,
+            prepare=lambda image: self._prepare_batch([self._prepare(image)]),
+            score=self._score,
+            min_score=min_score,
+        )
 
     def _batches(self, source: FrameSource) -> Iterator[list[tuple[Frame, Tensor]]]:
-        frames = source.load(
-            lambda frame: self._preprocessor(frame.image, SIZE_MULTIPLE), num_workers=self._num_workers
-        )
+        frames = source.load(lambda frame: self._prepare(frame.image), num_workers=self._num_workers)
         while True:
             with self.stopwatch.stage("reading"):
                 batch = list(islice(frames, self._frames_per_batch))
             if not batch:
                 return
             yield batch
+
+    def _prepare(self, image: np.ndarray) -> Tensor:
+        """The part of preparing an image that is done where it is read."""
+        if self._prepare_on is not None:
+            return torch.from_numpy(image)
+        return self._preprocessor(image, SIZE_MULTIPLE)
+
+    def _prepare_batch(self, images: Sequence[Tensor]) -> Tensor:
+        """The network's input for several images [H, W, 3] uint8, or those prepared: [F, 3, h, w] float32."""
+        batch = torch.stack(list(images))
+        if self._prepare_on is None:
+            return batch
+        return self._preprocessor.on_device(batch, self._prepare_on, SIZE_MULTIPLE)
 
 
 def build_segmenter(
@@ -107,6 +142,7 @@ def build_segmenter(
     clustering_device: torch.device | None = None,
     num_workers: int = 0,
     stopwatch: Stopwatch | None = None,
+    compiled: bool = False,
 ) -> VideoSegmenter:
     """A segmenter with the settings of a configuration; takes the network over.
 
@@ -116,8 +152,14 @@ def build_segmenter(
     Args:
         section: the section of DATA that gives overlap and number of tracks; None takes that of TRAINING.MODE.
         clustering_device: None clusters where the network is.
+        compiled: compile the network, which takes a minute or two and pays for long videos.
+
+    Raises:
+        ConfigError: where it can't be compiled.
     """
     network.to(device).prepare_for_inference()
+    if compiled:
+        network.compile_parts()
     stopwatch = stopwatch or Stopwatch()
     rules = cfg.DATA[section or find_dataset(cfg.TRAINING.MODE).section]
 
@@ -129,12 +171,14 @@ def build_segmenter(
             device=device,
             clustering_device=clustering_device,
             stopwatch=stopwatch,
+            in_background=num_workers > 0,
         )
 
     return VideoSegmenter(
         new_engine=new_engine,
         preprocessor=build_preprocessor(cfg),
         max_tracks=rules.MAX_INFERENCE_TRACKS,
+        prepare_on=None if devices.is_host(device) else device,
         frames_per_batch=cfg.INFERENCE.FRAMES_PER_BATCH,
         num_workers=num_workers,
         stopwatch=stopwatch,

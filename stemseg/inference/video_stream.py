@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
-from stemseg.data.preprocessing import SIZE_MULTIPLE, ImagePreprocessor
+from stemseg.data.preprocessing import ImagePreprocessor
 from stemseg.inference.online_engine import InferenceEngine
 from stemseg.inference.track_scores import PIXELS, score_tracks
 from stemseg.inference.tracks import MaskResizer
@@ -53,6 +54,7 @@ class VideoStream:
     Args:
         engine: new.
         preprocessor: shared with training.
+        prepare: makes the network's input [1, 3, h, w] of an image [H, W, 3] uint8.
         score: what an object's score says, see :func:`stemseg.inference.track_scores.score_tracks`.
         min_score: objects of less, by what is known so far, are left out.
     """
@@ -62,11 +64,13 @@ class VideoStream:
         engine: InferenceEngine,
         preprocessor: ImagePreprocessor,
         *,
+        prepare: Callable[[np.ndarray], Tensor],
         score: str = PIXELS,
         min_score: float = 0.0,
     ) -> None:
         self._engine = engine
         self._preprocessor = preprocessor
+        self._prepare = prepare
         self._score = score
         self._min_score = min_score
         self._waiting: deque[np.ndarray] = deque()
@@ -90,7 +94,7 @@ class VideoStream:
         if size != self._size:
             raise DataError(f"a frame of {size[0]} x {size[1]} pixels (height x width) follows frames of {self._size}")
         self._waiting.append(image)
-        self._engine.step(self._preprocessor(image, SIZE_MULTIPLE)[None])
+        self._engine.step(self._prepare(image))
         return self._collect()
 
     def finish(self) -> list[SeenFrame]:

@@ -31,6 +31,7 @@ from stemseg.modeling.embedding import mix_appearance
 from stemseg.modeling.losses.appearance_loss import AppearanceHead, build_appearance_head
 from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, build_embedding_criterion
 from stemseg.structures.network_output import FeaturePyramid, NetworkOutput
+from stemseg.utils.devices import check_compiler
 from stemseg.utils.errors import ConfigError, DataError
 
 SIZE_MULTIPLE = 32
@@ -162,6 +163,21 @@ class Network(nn.Module):
         convert = cast(Callable[..., Backbone], self.backbone.to)  # torch's types leave memory_format out
         convert(memory_format=torch.channels_last)
         return self.eval().requires_grad_(False)
+
+    def compile_parts(self, *, backend: str = "inductor") -> Network:
+        """Compile what inference runs: the backbone, and the heads behind the first convolutions. In place.
+
+        On a GPU the backbone becomes one CUDA graph; each shape of input is compiled when it is first met.
+
+        Raises:
+            ConfigError: where PyTorch can't compile here.
+        """
+        device = self.free_dim_bandwidths.device
+        check_compiler(device, backend=backend)
+        graphs = {"mode": "reduce-overhead"} if device.type == "cuda" and backend == "inductor" else {}
+        self.backbone.compile(backend=backend, **graphs)
+        self.decode_convolved = torch.compile(self.decode_convolved, backend=backend)  # type: ignore[method-assign]
+        return self
 
     def inference_copy(self) -> Network:
         """A copy prepared for inference (see :meth:`prepare_for_inference`); this network stays as it is."""

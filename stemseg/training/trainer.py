@@ -31,10 +31,10 @@ from stemseg.training.loader import MicroBatchSampler, SampleSource, WaitMeter, 
 from stemseg.training.logger import IterationRecord
 from stemseg.training.loss import LossReport
 from stemseg.training.optimizer import gradient_norm, shrink_gradient
-from stemseg.utils import distributed
+from stemseg.utils import devices, distributed
+from stemseg.utils.devices import mixed_precision
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import TrainingError
-from stemseg.utils.precision import mixed_precision
 
 _logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class OptimizationStep:
         optimizer: over its parameters.
         scaler: of the loss, enabled for fp16 (:func:`build_scaler`).
         device: where batches are moved to.
-        amp: "none", "bf16" or "fp16"; fp16 scales the loss so that small gradients do not vanish.
+        amp: "none", "bf16", "fp16" or "auto"; fp16 scales the loss so that small gradients do not vanish.
         max_gradient_norm: the gradient is scaled down to this L2 norm; 0 means never.
     """
 
@@ -232,7 +232,7 @@ class Trainer:
         report = self.step.accumulate(take_together(batches, len(seeds), self.process, self.device), seeds)
         names = list(report.terms)
         values = torch.stack([*report.terms.values(), report.gradient_norm.to(self.device)])
-        *losses, norm = distributed.average(values).tolist()
+        *losses, norm = devices.read(distributed.average(values))  # the only wait for the device in an iteration
         terms = dict(zip(names, losses, strict=True))
         self._check_finite(terms, norm, report)
         self._move()

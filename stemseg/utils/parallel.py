@@ -101,3 +101,55 @@ def _in_order(
 def _use_one_thread() -> None:
     """Called in a new process: the processes already share out the cores."""
     cv2.setNumThreads(1)
+
+
+class BackgroundWorker:
+    """Does jobs one after another, in order, in a thread of its own. Use it in a ``with`` block, or call finish.
+
+    Args:
+        max_waiting: jobs, at most, that wait for the one that is being done.
+        in_place: no thread: a job is done when it is given.
+    """
+
+    def __init__(self, *, max_waiting: int, in_place: bool = False) -> None:
+        self._pool = None if in_place else ThreadPoolExecutor(1)
+        self._max_waiting = max_waiting
+        self._jobs: deque[Future[object]] = deque()
+
+    def do(self, job: Callable[[], object]) -> None:
+        """Give a job; waits while too many others do.
+
+        Raises:
+            whatever an earlier job raised; those behind it are not done.
+        """
+        if self._pool is None:
+            job()
+            return
+        self._wait(self._max_waiting)
+        self._jobs.append(self._pool.submit(job))
+
+    def finish(self) -> None:
+        """Wait for all jobs; raises as :meth:`do`."""
+        self._wait(0)
+
+    def _wait(self, left: int) -> None:
+        """Wait until at most ``left`` jobs are not done."""
+        try:
+            while self._jobs and (len(self._jobs) > left or self._jobs[0].done()):
+                self._jobs.popleft().result()
+        except BaseException:
+            while self._jobs:
+                self._jobs.pop().cancel()
+            raise
+
+    def __enter__(self) -> BackgroundWorker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish; after an error elsewhere too, what was given is still done, and that error goes on."""
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(wait=True)

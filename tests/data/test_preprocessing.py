@@ -160,3 +160,12 @@ def test_disjoint_instances_travel_in_one_layer_and_the_invisible_are_dropped():
     assert targets.category_ids.tolist() == [5, 6, 7]
     areas = targets.masks.sum(dim=(2, 3))
     assert (areas[:2] > 0).all() and areas[2, 0] > 0 and areas[2, 1] == 0
+
+
+@pytest.mark.parametrize("size", [(60, 107), (31, 200), (200, 120)])
+def test_images_are_prepared_alike_where_the_network_is(size):
+    preprocessor = ImagePreprocessor(min_dim=64, max_dim=120, **NORM)
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    expected = torch.stack([preprocessor(image, 32) for image in images])
+    found = preprocessor.on_device(torch.from_numpy(images), torch.device("cpu"), 32)
+    torch.testing.assert_close(found, expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -108,15 +109,15 @@ def test_an_interrupted_run_goes_on_and_does_nothing_twice(workspace: Path, monk
     whole, output = workspace / "whole", workspace / "out"
     assert _run(workspace, "--dataset", "custom", "-o", str(whole)) == 0
     segmented: list[str] = []
-    segment = VideoSegmenter.segment
+    start = VideoSegmenter.start
 
-    def interrupted(self: VideoSegmenter, source: FrameSource, progress: object = None) -> VideoTracks:
+    def interrupted(self: VideoSegmenter, source: FrameSource, progress: object = None) -> Callable[[], VideoTracks]:
         if len(segmented) == 2:
             raise KeyboardInterrupt
         segmented.append(source.sequence_id)
-        return segment(self, source, progress)
+        return start(self, source, progress)
 
-    monkeypatch.setattr(VideoSegmenter, "segment", interrupted)
+    monkeypatch.setattr(VideoSegmenter, "start", interrupted)
     assert _run(workspace, "--dataset", "custom", "-o", str(output)) == 130
     assert segmented == ["one", "two"]
     assert not (output / "results.json").exists()

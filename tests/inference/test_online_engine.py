@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stemseg.config import Config, load_config
 from stemseg.inference.chaining import Chainer, ClipSchedule
 from stemseg.inference.clustering import SequentialClustering
 from stemseg.inference.online_engine import InferenceEngine, build_engine
 from stemseg.inference.tracks import TrackStore
+from stemseg.utils import devices
 from tests.helpers.fake_network import FakeNetwork, moving_squares
 from tests.helpers.label_maps import clip_labels, track_maps
 
@@ -174,3 +176,67 @@ def test_finishing_ends_the_video() -> None:
     assert engine.finish() is engine.finish()
     with pytest.raises(RuntimeError, match="finished"):
         engine.step(moving_squares(1))
+
+
+class _Waits(TorchDispatchMode):
+    """Counts the operations for which the host of a GPU waits, other than those of stemseg.utils.devices."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "bincount", "masked_select", "unique", "item", "equal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        name = function.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_") and any(
+            x is not None and x.dtype == torch.bool for x in args[1]
+        )
+        if by_mask or name.strip("_") in {waiting.strip("_") for waiting in self.WAITING}:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("overrides", [SEMANTIC, CLASS_AGNOSTIC, [*SEMANTIC, "INFERENCE.RESIZE_EMBEDDINGS=true"]])
+def test_a_gpu_is_waited_for_twice_a_clip_and_once_an_instance(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, expected = moving_squares(21), _engine(overrides, 4)
+    expected.step(frames)
+    counts = {"read": 0, "copy_to_host": 0}
+
+    def counted(name: str) -> None:
+        original = getattr(devices, name)
+
+        def call(*args: object) -> object:
+            counts[name] += 1
+            return original(*args)
+
+        monkeypatch.setattr(devices, name, call)
+
+    counted("read")
+    counted("copy_to_host")
+    monkeypatch.setattr(devices, "is_host", lambda device: False)  # every way that a GPU would go, but on the CPU
+    engine = _engine(overrides, 4)
+    instances = []
+    cluster = engine._cluster
+    monkeypatch.setattr(engine, "_cluster", lambda clip: instances.append(cluster(clip)) or instances[-1])
+    with _Waits() as waits:
+        engine.step(frames)
+        store = engine.finish()
+    assert not waits.found
+    assert counts["copy_to_host"] == len(instances) == 5
+    assert counts["read"] <= 2 * len(instances) + sum(found.clusters.num_instances for found in instances)
+    np.testing.assert_array_equal(_labels(store), _labels(expected.finish()))
+
+
+def test_chaining_in_the_background_changes_nothing() -> None:
+    cfg, frames, stores = load_config(None, SEMANTIC), moving_squares(30), []
+    for in_background in (False, True):
+        network = FakeNetwork(semantic=True)
+        engine = build_engine(cfg, network, frame_overlap=4, device=CPU, in_background=in_background)
+        engine.step(frames)
+        stores.append(engine.finish())
+    np.testing.assert_array_equal(*map(_labels, stores))

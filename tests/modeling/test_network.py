@@ -222,3 +222,19 @@ def test_a_network_that_nothing_gives_seediness_is_refused():
     network.seediness_head = None
     with pytest.raises(ConfigError, match="no seediness"), torch.no_grad():
         network(torch.zeros(1, 4, 3, 32, 32))
+
+
+def test_a_compiled_network_streams_as_the_plain_one(monkeypatch):
+    """By a backend that traces as any other does, without the minutes that a C++ compiler takes."""
+    cfg = load_config("davis_2", [*SMALL_NETWORK, "INPUT.NUM_FRAMES=4"])
+    plain, outputs = build_network(cfg).prepare_for_inference(), []
+    frames = det("compiled", (4, 3, 64, 64))
+    for network in (plain, copy.deepcopy(plain).compile_parts(backend="eager")):
+        with torch.inference_mode():
+            stream = network.open_stream()
+            for frame in stream.encode(frames):
+                stream.append(frame)
+            outputs.append(stream.decode(range(4)))
+    for expected, found in zip(*outputs, strict=True):
+        if expected is not None:
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -18,6 +18,7 @@ from stemseg.training.logger import TrainingLogger
 from stemseg.training.optimizer import gradient_norm
 from stemseg.training.run import build_state, build_step
 from stemseg.training.validation import best_measure
+from stemseg.utils import devices
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import DataError, TrainingError
 from tests.helpers.paths import ROOT
@@ -273,3 +274,13 @@ def test_bad_samples_are_replaced_and_named_up_to_the_number_allowed(tmp_path, c
         run("few", "1")
     with pytest.raises(DataError, match=r"sample 5 of the run.*bear/5.jpg.*--skip_bad_samples N"):
         run("none", "0")
+
+
+def test_an_iteration_waits_for_the_device_once(tmp_path, monkeypatch):
+    """For its losses and the gradient's norm together, which must be known to be finite before the weights move."""
+    reads = []
+    read = devices.read
+    monkeypatch.setattr(devices, "read", lambda values: reads.append(len(values)) or read(values))
+    trainer = make_trainer(tmp_path, "TRAINING.MAX_ITERATIONS=3", "TRAINING.GRAD_CLIP_NORM=1.0")
+    assert trainer.run()
+    assert reads == [3, 3, 3]  # total, area and norm

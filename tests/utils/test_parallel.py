@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stemseg.utils.parallel import map_in_processes, map_in_threads, run_jobs
+from stemseg.utils.parallel import BackgroundWorker, map_in_processes, map_in_threads, run_jobs
 
 MAPS = {"threads": map_in_threads, "processes": map_in_processes}
 
@@ -68,3 +68,45 @@ def process_of(x: int) -> int:
 
 def test_processes_are_other_processes() -> None:
     assert os.getpid() not in set(map_in_processes(process_of, range(4), workers=2, max_ahead=2))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_background_worker_does_its_jobs_in_order(in_place):
+    done = []
+    with BackgroundWorker(max_waiting=2, in_place=in_place) as worker:
+        for i in range(20):
+            worker.do(lambda i=i: done.append(i))
+    assert done == list(range(20))
+
+
+def test_few_jobs_wait():
+    gate, begun = threading.Event(), []
+    with BackgroundWorker(max_waiting=1) as worker:
+        worker.do(lambda: begun.append(0) or gate.wait(5))
+        worker.do(lambda: begun.append(1))
+        threading.Timer(0.05, gate.set).start()
+        worker.do(lambda: begun.append(2))  # waits until the first is done
+        assert gate.is_set()
+    assert begun == [0, 1, 2]
+
+
+def test_an_error_in_the_background_is_raised_at_the_next_call():
+    def fail():
+        raise ValueError("broken")
+
+    worker = BackgroundWorker(max_waiting=0)
+    worker.do(fail)
+    with pytest.raises(ValueError, match="broken"):
+        worker.do(lambda: None)
+    with pytest.raises(ValueError, match="broken"), BackgroundWorker(max_waiting=3) as other:
+        other.do(fail)
+
+
+def test_after_an_error_elsewhere_what_was_given_is_still_done():
+    done, gate = [], threading.Event()
+    with pytest.raises(KeyboardInterrupt), BackgroundWorker(max_waiting=3) as worker:
+        worker.do(lambda: gate.wait(5) and done.append(0))
+        worker.do(lambda: done.append(1))
+        gate.set()
+        raise KeyboardInterrupt
+    assert done == [0, 1]
