@@ -55,6 +55,7 @@ setup(
             "ruff>=0.17,<0.18",
             "mypy>=2.4,<2.5",
             "types-PyYAML>=6.0",
+            "tensorboard>=2.18",
         ],
         "eval": ["trackeval>=1.3.0"],
     },

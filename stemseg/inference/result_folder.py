@@ -217,7 +217,7 @@ def hash_file(path: Path) -> str:
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Texts that name each value that differs."""
-    flat_old, flat_new = _flatten(old), _flatten(new)
+    flat_old, flat_new = flatten(old), flatten(new)
     keys = [key for key in {**flat_old, **flat_new} if flat_old.get(key) != flat_new.get(key)]
     return [f"{key} was {flat_old.get(key)}, is {flat_new.get(key)}" for key in keys]
 
@@ -226,11 +226,12 @@ def _some(differences: Sequence[str]) -> str:
     return shorten_list(differences, _SHOWN_DIFFERENCES, separator="; ")
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their path, "INPUT.MIN_DIM"."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

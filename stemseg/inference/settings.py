@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,13 +12,20 @@ from typing import Any
 import torch
 
 from stemseg.config import Config, load_config
+from stemseg.config.yaml_reader import read_yaml
 from stemseg.data.preprocessing import build_preprocessor
 from stemseg.datasets import find_dataset
 from stemseg.inference.inputs import InputVideos, data_section
+from stemseg.inference.result_folder import flatten
 from stemseg.modeling.model_files import NO_INFO, ModelInfo
 from stemseg.modeling.weights import PRETRAINED_DIR
 from stemseg.utils.devices import choose_precision
 from stemseg.utils.errors import ConfigError, located
+from stemseg.utils.text import shorten_list, shown
+
+_logger = logging.getLogger("stemseg.inference")
+_DECISIVE = ("INPUT", "MODEL")  # sections that weights are trained for
+_STARTING_POINT = "MODEL.BACKBONE.PRETRAINED_WEIGHTS"  # of training alone
 
 
 def load_run_config(
@@ -98,9 +106,10 @@ def config_source(
     beside = checkpoint.parent / "config.yaml"
     if cfg is not None:
         return cfg
-    if info.config is not None:
+    if info.config is not None and not (info.is_of_a_run and beside.is_file()):
         return info.config
     if beside.is_file():
+        _warn_of_changes(beside, info)
         return beside
     if dataset is not None and (published := find_dataset(dataset).config) is not None:
         return published
@@ -108,6 +117,18 @@ def config_source(
         f"there is no config.yaml beside {checkpoint}, so the network's configuration is unknown; give the one "
         "that it was trained with, for example --cfg youtube_vis"
     )
+
+
+def _warn_of_changes(path: Path, info: ModelInfo) -> None:
+    """Tell where a run's ``config.yaml`` has other values than the checkpoint beside it, on which results depend."""
+    own, beside = flatten(info.config or {}), flatten(read_yaml(path))
+    changes = [
+        f"{key} {shown(own[key])} -> {shown(value)}"
+        for key, value in beside.items()
+        if key.partition(".")[0] in _DECISIVE and key in own and own[key] != value and key != _STARTING_POINT
+    ]
+    if changes:
+        _logger.warning("%s differs from what the checkpoint was trained with: %s", path, shorten_list(changes))
 
 
 def _input_size(options: argparse.Namespace, cfg: Config) -> dict[str, int]:

@@ -7,7 +7,7 @@ Such a file is a dictionary that ``torch.save`` wrote:
     category_names  name of each category id that results may have, ids as texts; empty for a class-agnostic model
     about           texts for people: how it was trained, what it reached, under which license
 
-A training checkpoint holds the first and the third, and has its ``config.yaml`` beside it.
+A training checkpoint holds the first three, and has its ``config.yaml`` beside it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ class ModelInfo:
         config: every configuration value, as plain dictionaries; None where the file holds none.
         category_names: name of each category id.
         about: texts by title.
+        is_of_a_run: whether it is a checkpoint of training, with the run's ``config.yaml`` beside it.
     """
 
     config: dict[str, Any] | None = None
     category_names: dict[int, str] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)
+    is_of_a_run: bool = False
 
 
 NO_INFO = ModelInfo()
@@ -57,9 +59,10 @@ def read_model_info(path: Path) -> ModelInfo:
         if value is not None and not isinstance(value, Mapping):
             raise CheckpointError(f"{path}: '{key}' is a {type(value).__name__}, expected a dictionary")
     return ModelInfo(
-        config=None if config is None else dict(config),
+        config=dict(config) if config else None,
         category_names=_category_names(names or {}, path),
         about={str(title): str(text) for title, text in (about or {}).items()},
+        is_of_a_run="iterations" in content,
     )
 
 

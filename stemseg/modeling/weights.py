@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,6 +75,7 @@ def load_weights_file(path: str | Path, *, weights_needed: bool = True) -> Any:
     """
     path = find_checkpoint(path)
     _refuse_other_files(path)
+    _check_archive(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             lazily = not weights_needed and zipfile.is_zipfile(path)  # other files were written by torch before 1.6
@@ -113,6 +115,28 @@ def _refuse_other_files(path: Path) -> None:
     else:
         return
     raise CheckpointError(f"{path} {found}, expected a file that torch.save wrote; download or copy it again")
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the records of a file with the checksums that ``torch.save`` wrote beside them; PyTorch does not.
+
+    Raises:
+        CheckpointError: naming a record that was changed since, by a flipped bit, say.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # written by torch before 1.6, without checksums
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
+                raise CheckpointError(f"{path} holds compressed records, which torch.save does not write; save it anew")
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        damaged = first_line(error)
+    if damaged:
+        raise CheckpointError(
+            f"{path} is damaged: its record {damaged} does not fit the checksum that it was written with. Take an "
+            "earlier checkpoint, or download or copy the file again"
+        )
 
 
 def _numpy_globals() -> list[Any]:

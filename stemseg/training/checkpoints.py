@@ -31,7 +31,7 @@ from stemseg.training.optimizer import LearningRateSchedule
 from stemseg.utils.errors import CheckpointError, TrainingError, hinted
 from stemseg.utils.files import make_folder, write_text
 from stemseg.utils.json_values import Entry, read_json
-from stemseg.utils.text import shorten_list
+from stemseg.utils.text import shorten_list, shown
 
 _logger = logging.getLogger(__name__)
 CONFIG_NAME = "config.yaml"
@@ -173,6 +173,7 @@ class TrainingState:
         scaler: of the loss in fp16; disabled, and without a state, in other precisions.
         progress: how far the run has come.
         category_names: name of each category id, for those who use the model.
+        config: every configuration value, as plain dictionaries, for the same.
     """
 
     training_loss: TrainingLoss
@@ -182,6 +183,7 @@ class TrainingState:
     log: TrainingLogger
     progress: Progress = field(default_factory=Progress)
     category_names: Mapping[int, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def capture(self) -> dict[str, Any]:
         """The content of a checkpoint (method.md §7).
@@ -206,6 +208,7 @@ class TrainingState:
             "iterations": self.progress.iterations,
             "glow_iterations": self.progress.glow_iterations,
             "category_names": dict(self.category_names),
+            "config": dict(self.config),
         }
 
     def restore(self, path: Path) -> None:
@@ -215,6 +218,7 @@ class TrainingState:
             CheckpointError: where the file is missing or damaged, or was made with another network or optimizer.
         """
         content = read_checkpoint(path)
+        self._refuse_other_classes(content.get("category_names"), path)
         next_step = "use the config.yaml beside it, or start a new run from its weights with --initial_ckpt"
         load_state(self.training_loss.network, content["model"], where=path, next_step=next_step)
         refuse_non_finite(_moments(content["optimizer"]), path)
@@ -233,6 +237,16 @@ class TrainingState:
             self.scaler.load_state_dict(content["scaler"])
         self.log.load_state_dict(content.get("logger", {}))
         self.progress = Progress(int(content["iterations"]), int(content.get("glow_iterations", 0)))
+
+    def _refuse_other_classes(self, saved: Any, path: Path) -> None:
+        """Raise where the checkpoint's classes are others than the data's; older ones don't say theirs."""
+        names = {int(i): str(name) for i, name in saved.items()} if isinstance(saved, Mapping) else {}
+        if names and self.category_names and names != dict(self.category_names):
+            raise CheckpointError(
+                f"{path} was trained on the classes {shown(names)}, but the data now have "
+                f"{shown(dict(self.category_names))}. Next: restore the annotation file that it was trained on, or "
+                f"start a new run with the weights by --initial_ckpt {path}"
+            )
 
 
 def _moments(optimizer: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -1,24 +1,31 @@
-"""The log of a run: scalars and pictures for TensorBoard, scalars as lines of JSON, and a line on the console."""
+"""The log of a run: scalars and pictures for TensorBoard, scalars as lines of JSON, and lines on console and in a file.
+
+None of them ends a run: what can't be written, on a full disk, say, is warned of.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from stemseg.utils.errors import OutputError
 from stemseg.utils.files import make_folder, write_text
 from stemseg.utils.timing import RecentMedian, format_duration
 
 _logger = logging.getLogger(__name__)
 METRICS_NAME = "metrics.jsonl"
+LOG_NAME = "log.txt"
 
 
 class IterationRecord(NamedTuple):
@@ -77,7 +84,7 @@ class TrainingLogger:
     ) -> None:
         self._directory = directory
         self._writer: SummaryWriter | None = None
-        self._is_trimmed = False
+        self._is_trimmed = self._is_warned = False
         self._max_iterations = max_iterations
         self._intervals = {"display": display_interval, "summary": summary_interval}
         self._means = {name: _RunningMeans() for name in self._intervals}
@@ -91,34 +98,48 @@ class TrainingLogger:
         self._total_seconds += record.seconds
         self._show_progress(iteration, record)
         scalars = _scalars(record)
-        for name, interval in self._intervals.items():
+        memory = memory_in_use() if self._directory is not None and self._is_due(iteration) else {}
+        for name in self._intervals:
             self._means[name].add(scalars)
-            if interval > 0 and (iteration % interval == 0 or iteration == self._max_iterations):
-                means = self._means[name].take()
+            if self._is_due(iteration, name):
+                means = self._means[name].take() | memory
                 if self._directory is not None:
                     self._print(iteration, means) if name == "display" else self.add_scalars(iteration, means)
 
     def add_scalars(self, iteration: int, scalars: Mapping[str, float]) -> None:
         """Write named numbers to TensorBoard, and as a line of ``metrics.jsonl`` beside it."""
-        if self._directory is not None:
+        if self._directory is None:
+            return
+        with _warned_of("the scalars"):
             self._write_line(self._directory / METRICS_NAME, iteration, scalars)
-            for name, value in scalars.items():
-                self._open(iteration).add_scalar(name, value, iteration)
+        with _warned_of("TensorBoard's scalars"):
+            if (writer := self._open(iteration)) is not None:
+                for name, value in scalars.items():
+                    writer.add_scalar(name, value, iteration)
 
     def add_images(self, iteration: int, images: Mapping[str, np.ndarray]) -> None:
         """Write named images to TensorBoard, each [H, W, 3] uint8, B G R."""
-        if self._directory is not None:
-            for name, image in images.items():
-                self._open(iteration).add_image(name, image[:, :, ::-1], iteration, dataformats="HWC")
+        if self._directory is None:
+            return
+        with _warned_of("TensorBoard's pictures"):
+            if (writer := self._open(iteration)) is not None:
+                for name, image in images.items():
+                    writer.add_image(name, image[:, :, ::-1], iteration, dataformats="HWC")
 
     def close(self) -> None:
         """Write out what is pending and end the progress bar."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None and not self._is_stuck(writer):
+            with _warned_of("the end of TensorBoard's file"):
+                writer.close()
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def _is_due(self, iteration: int, name: str | None = None) -> bool:
+        """Whether an interval, or one of all, ends with an iteration; the last one ends all."""
+        intervals = self._intervals.values() if name is None else [self._intervals[name]]
+        return any(n > 0 and (iteration % n == 0 or iteration == self._max_iterations) for n in intervals)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values with which the log of a resumed run goes on smoothly."""
@@ -156,11 +177,25 @@ class TrainingLogger:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": iteration, **finite}) + "\n")
 
-    def _open(self, iteration: int) -> SummaryWriter:
+    def _open(self, iteration: int) -> SummaryWriter | None:
+        """TensorBoard's writer; None once it gave up."""
         if self._writer is None:
             # what an earlier attempt wrote behind the checkpoint that this one resumed from is hidden
             self._writer = SummaryWriter(str(self._directory), purge_step=iteration)
-        return self._writer
+        return None if self._is_stuck(self._writer) else self._writer
+
+    def _is_stuck(self, writer: SummaryWriter) -> bool:
+        """Whether the thread that writes TensorBoard's file has died: whatever is given to it then waits forever."""
+        events = getattr(writer.file_writer, "event_writer", None)
+        thread, pending = getattr(events, "_worker", None), getattr(events, "_event_queue", None)
+        if thread is None or thread.is_alive():
+            return False
+        if pending is not None:
+            pending.cancel_join_thread()  # the process must not wait for it in the end
+        if not self._is_warned:
+            _logger.warning("TensorBoard's file can't be written any more; %s and the console go on", METRICS_NAME)
+        self._is_warned = True
+        return True
 
     def _print(self, iteration: int, means: Mapping[str, float]) -> None:
         losses = "  ".join(
@@ -168,7 +203,7 @@ class TrainingLogger:
         )
         remaining = (self._max_iterations - iteration) * self._rate.median
         _logger.info(
-            "iteration %d/%d  %s  lr %.2e  |grad| %.3g  %.2f s/it (data %.2f s)  elapsed %s  ETA %s",
+            "iteration %d/%d  %s  lr %.2e  |grad| %.3g  %.2f s/it (data %.2f s)  memory %s  elapsed %s  ETA %s",
             iteration,
             self._max_iterations,
             losses,
@@ -176,9 +211,57 @@ class TrainingLogger:
             means["optimization/gradient_norm"],
             self._rate.median,
             means["time/data_wait_seconds"],
+            _memory_text(means),
             format_duration(self._total_seconds),
             format_duration(remaining),
         )
+
+
+def memory_in_use() -> dict[str, float]:
+    """GiB of this process now (Linux), and the most that PyTorch has had on the GPU."""
+    figures = {}
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        figures["memory/host_gib"] = pages * os.sysconf("SC_PAGE_SIZE") / 2**30
+    if torch.cuda.is_initialized():
+        figures["memory/gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return figures
+
+
+def _memory_text(figures: Mapping[str, float]) -> str:
+    host, gpu = figures.get("memory/host_gib"), figures.get("memory/gpu_gib")
+    return ("?" if host is None else f"{host:.1f} GiB") + ("" if gpu is None else f" (GPU {gpu:.1f})")
+
+
+def log_to_file(path: Path) -> None:
+    """Write what the console is told to a file too, behind earlier attempts' lines, until logging is set up anew."""
+    handler = _LogFile(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+class _LogFile(logging.FileHandler):
+    """A file that is given up where it can't be written."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; the file is opened with the first."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called in place of an error's traceback on the console."""
+        logging.getLogger().removeHandler(self)
+        _logger.warning("%s can't be written any more; the console goes on", self.baseFilename)
+
+
+@contextmanager
+def _warned_of(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OutputError) as error:
+        _logger.warning("%s could not be written: %s", what, error)
 
 
 def _lines_before(iteration: int, path: Path) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +22,13 @@ from stemseg.data.dataset import build_training_dataset, open_training_sets, tot
 from stemseg.data.preprocessing import collate_clips
 from stemseg.data.sources import OpenedStills, OpenedVideos
 from stemseg.modeling.backbone.norms import FrozenBatchNorm
+from stemseg.modeling.model_files import read_model_info
 from stemseg.modeling.network import Network, build_network
-from stemseg.modeling.weights import load_model_weights, load_pretrained_backbone, models_dir
+from stemseg.modeling.weights import find_checkpoint, load_model_weights, load_pretrained_backbone, models_dir
 from stemseg.training.arguments import TrainerSettings, configuration, describe_batch, launch_on_all_gpus, run_name
 from stemseg.training.checkpoints import CONFIG_NAME, CheckpointStore, TrainingState
 from stemseg.training.interrupts import InterruptListener
-from stemseg.training.logger import TrainingLogger
+from stemseg.training.logger import LOG_NAME, TrainingLogger, log_to_file
 from stemseg.training.loss import TrainingLoss, build_loss
 from stemseg.training.optimizer import build_optimizer, build_scaler, build_schedule
 from stemseg.training.trainer import OptimizationStep, Trainer
@@ -38,7 +39,7 @@ from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import ConfigError
 from stemseg.utils.files import make_folder
 from stemseg.utils.folder_lock import held_folder
-from stemseg.utils.text import shorten_list
+from stemseg.utils.text import shorten_list, shown
 
 _logger = logging.getLogger("stemseg.training")
 
@@ -71,10 +72,15 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
     )
     state = build_state(cfg, training_loss, log, device)
     state.category_names = {} if cfg.INPUT.NUM_CLASSES == 2 else training_category_names(cfg)
+    state.config = cfg.to_dict()
     start = StartFrom(options.restore_session, options.initial_ckpt, resume=not options.no_resume)
-    with held_folder(directory) if process.is_main else nullcontext():
-        start_run(state, store, start, cfg, is_main=process.is_main)
+    with ExitStack() as held:
+        with distributed.together(device):
+            if process.is_main:
+                held.enter_context(held_folder(directory))
+            start_run(state, store, start, cfg, is_main=process.is_main)
         if process.is_main:
+            log_to_file(directory / LOG_NAME)
             record_config(cfg, directory, resumed=state.progress.iterations > 0)
 
         trainer = Trainer(
@@ -205,7 +211,7 @@ def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cf
         _refuse_fewer_iterations(state.progress.iterations, cfg, source)
         _logger.info("going on from %s, after iteration %d", source, state.progress.iterations)
     else:
-        _initialize(state.training_loss.network, start.initial_ckpt, cfg)
+        _initialize(state, start.initial_ckpt, cfg)
     if is_main and (source is None or start.restore_session is not None):
         store.set_aside(after=state.progress.iterations if source else -1)
 
@@ -240,11 +246,13 @@ def config_changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: 
             yield f"{prefix}{key}: {old} -> {value}"
 
 
-def _initialize(network: Network, initial_ckpt: Path | None, cfg: Config) -> None:
+def _initialize(state: TrainingState, initial_ckpt: Path | None, cfg: Config) -> None:
     """Give a new run its first weights."""
+    network = state.training_loss.network
     if initial_ckpt is not None:
         load_model_weights(network, initial_ckpt)
         _logger.info("starting with the weights of %s", initial_ckpt)
+        _warn_of_other_classes(state, initial_ckpt)
     elif cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS is not None:
         load_pretrained_backbone(network.backbone, cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
         _logger.info("starting with the backbone %s", cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
@@ -271,4 +279,14 @@ def _refuse_random_frozen(network: Network) -> None:
         _logger.warning(
             "the network starts with random weights, and its %d frozen norms (MODEL.BACKBONE.NORM=frozen) normalize "
             "nothing: it will learn badly. %s", norms, next_step,
+        )  # fmt: skip
+
+
+def _warn_of_other_classes(state: TrainingState, initial_ckpt: Path) -> None:
+    """Tell where the weights' classes are others than those to be trained: as many, so that they fit nevertheless."""
+    names = read_model_info(find_checkpoint(initial_ckpt)).category_names
+    if names and state.category_names and names != dict(state.category_names):
+        _logger.warning(
+            "%s was trained on the classes %s, this run has %s: what it knows of classes will be learned anew",
+            initial_ckpt, shown(names), shown(dict(state.category_names)),
         )  # fmt: skip

@@ -146,3 +146,23 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         with pytest.raises(CheckpointError, match=r"bad.pth is damaged: 1 tensors .*not finite: weight"):
             load_model_weights(network, tmp_path / "bad.pth")
         assert network.weight.isfinite().all()
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    """PyTorch compares no checksum; the number need not even be strange."""
+    path = tmp_path / "model.pth"
+    save_weights_file(path, {"model": {"weight": torch.full((50, 50), 0.5)}, "iterations": 3})
+    assert load_weights_file(path)["iterations"] == 3
+    content = bytearray(path.read_bytes())
+    content[content.index(np.float32(0.5).tobytes() * 8) + 401] ^= 1
+    path.write_bytes(bytes(content))
+    for weights_needed in (True, False):
+        with pytest.raises(
+            CheckpointError, match=r"model.pth is damaged: its record .*data/0 does not fit the checksum"
+        ):
+            load_weights_file(path, weights_needed=weights_needed)
+
+
+def test_files_of_old_torch_have_no_checksums_and_are_read(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(load_weights_file(tmp_path / "old.pth")["weight"], torch.ones(2))

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from stemseg.modeling.model_files import read_model_info
 from stemseg.training.checkpoints import CheckpointStore, read_checkpoint
 from stemseg.utils.errors import CheckpointError, TrainingError
 from tests.helpers.tiny_training import make_trainer
@@ -127,3 +128,18 @@ def test_states_that_are_not_finite_are_neither_saved_nor_resumed(tmp_path):
     torch.save(content, tmp_path / "000006.pth")
     with pytest.raises(CheckpointError, match=r"000006.pth is damaged.*momentum_buffer of parameter 0"):
         make_trainer(tmp_path)
+
+
+def test_a_checkpoint_tells_configuration_and_classes_and_other_classes_are_refused(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.state.category_names = {1: "cat", 2: "dog"}
+    trainer.state.config = {"INPUT": {"NUM_CLASSES": 3}}
+    path = CheckpointStore(tmp_path, keep=0).save(trainer.state.capture(), 1)
+    info = read_model_info(path)
+    assert info.category_names == {1: "cat", 2: "dog"} and info.config == {"INPUT": {"NUM_CLASSES": 3}}
+    trainer.state.restore(path)
+    trainer.state.category_names = {1: "dog", 2: "cat"}
+    with pytest.raises(
+        CheckpointError, match=r"classes {1: 'cat', 2: 'dog'}, but the data now have {1: 'dog', 2: 'cat'}"
+    ):
+        trainer.state.restore(path)

@@ -1,0 +1,1 @@
+"""Trials: many random cases of one kind, seeded, run with the other tests."""

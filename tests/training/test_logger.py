@@ -1,0 +1,63 @@
+"""The log of a run: memory beside the figures, a text file, and nothing that ends the run or waits for ever."""
+
+import json
+import logging
+
+import pytest
+
+from stemseg.training.logger import IterationRecord, TrainingLogger, log_to_file
+
+RECORD = IterationRecord({"total": 1.0}, 0.1, 2.0, 0.5, 0.1)
+
+
+def _logger(folder):
+    return TrainingLogger(folder, max_iterations=100, display_interval=1, summary_interval=1)
+
+
+def test_memory_is_logged(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    log = _logger(tmp_path)
+    log.add(1, RECORD)
+    log.close()
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert 0.01 < line["memory/host_gib"] < 1000
+    assert f"memory {line['memory/host_gib']:.1f} GiB" in caplog.text
+
+
+def test_a_dead_writer_of_tensorboard_neither_waits_nor_ends_the_run(tmp_path, caplog, monkeypatch):
+    """As on a full disk: its thread dies, and whatever is given to it then would wait for ever."""
+    log = _logger(tmp_path)
+    log.add(1, RECORD)
+    worker = log._writer.file_writer.event_writer._worker
+    worker.stop()
+    for iteration in range(2, 40):  # many more than its queue holds
+        log.add(iteration, RECORD)
+    log.close()
+    assert caplog.text.count("TensorBoard's file can't be written any more") == 1
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 39
+
+
+def test_figures_that_cannot_be_written_are_a_warning(tmp_path, caplog):
+    (tmp_path / "metrics.jsonl").mkdir()
+    log = _logger(tmp_path)
+    log.add(1, RECORD)
+    log.close()
+    assert "the scalars could not be written" in caplog.text
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_the_log_file_holds_what_is_said_and_is_given_up_where_it_cannot_be(tmp_path, is_folder, capsys):
+    path = tmp_path / "log.txt"
+    if is_folder:
+        path.mkdir()
+    root = logging.getLogger()
+    before = list(root.handlers)
+    log_to_file(path)
+    try:
+        logging.getLogger("stemseg.training").warning("careful")
+    finally:
+        for handler in set(root.handlers) - set(before):
+            root.removeHandler(handler)
+            handler.close()
+    assert "Traceback" not in capsys.readouterr().err
+    assert is_folder or "WARNING  careful" in path.read_text()
