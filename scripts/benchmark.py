@@ -30,8 +30,8 @@ from scripts.benchmarks.loading import benchmark_loading
 from scripts.generate_videos import parse_size
 from stemseg.evaluation.report import MetricTable
 from stemseg.utils.arguments import CommandParser, run_command
+from stemseg.utils.devices import AMP_DTYPES
 from stemseg.utils.files import write_text
-from stemseg.utils.precision import AMP_DTYPES
 from tests.helpers.small_network import SMALL_NETWORK
 
 

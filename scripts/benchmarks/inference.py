@@ -32,9 +32,9 @@ from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import load_model_weights
+from stemseg.utils.devices import AMP_DTYPES
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.files import list_images
-from stemseg.utils.precision import AMP_DTYPES
 from stemseg.utils.timing import Stopwatch
 
 STAGES = ("reading", "backbone", "heads", "clustering", "chaining", "masks", "writing")
