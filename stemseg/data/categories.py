@@ -246,6 +246,11 @@ def _custom_space(labels: Mapping[int, str] | None) -> CategorySpace:
         raise ConfigError(
             f"the category ids of DATA.CUSTOM.TRAIN_JSON are {sorted(labels)}, expected 1 to {len(labels)} without gaps"
         )
+    if not labels:
+        raise ConfigError(
+            "DATA.CUSTOM.TRAIN_JSON names no category; name them in its 'category_labels', or train class-agnostic "
+            "with INPUT.NUM_CLASSES=2"
+        )
     names = Counter(map(_normal, labels.values()))
     if len(names) < len(labels):
         raise ConfigError(

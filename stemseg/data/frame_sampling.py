@@ -77,10 +77,11 @@ class SegmentSampler:
         self.segments = [s for s in segments if len(s.frames) > gap.lower + 1]
         if not self.segments:
             longest = max((len(s.frames) for s in segments), default=0)
+            lower = f"lower the dataset's FRAME_GAP_LOWER to {longest - 2} or less, or " if longest > 2 else ""
             raise DataError(
                 f"{where}: no sequence has more than {gap.lower + 1} frames with instances (FRAME_GAP_LOWER + 1); the "
-                f"longest of {len(segments)} has {longest}. Lower the dataset's FRAME_GAP_LOWER to "
-                f"{max(longest - 2, 1)} or less, or check that it holds instances of the categories that are trained"
+                f"longest of {len(segments)} has {longest}; {lower}check that it holds instances of the categories "
+                "that are trained"
             )
         self._ends = np.cumsum([len(s.frames) for s in self.segments])
 

@@ -71,7 +71,10 @@ def evaluate(options: argparse.Namespace) -> None:
     from stemseg.evaluation.evaluate import RunOptions, run_evaluation  # here, so that --help answers at once
     from stemseg.evaluation.ground_truth import read_sequence_names
     from stemseg.evaluation.report import console_text, write_evaluation
+    from stemseg.utils.files import make_folder
 
+    if options.output is not None:
+        make_folder(options.output)  # what can't be written is said before anything is measured
     run = RunOptions(
         results=options.results,
         ground_truth=options.gt,

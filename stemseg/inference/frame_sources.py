@@ -16,7 +16,7 @@ import numpy as np
 from stemseg.data.images import read_image
 from stemseg.structures.annotations import VideoSequence
 from stemseg.utils.errors import DataError
-from stemseg.utils.files import files_fingerprint, list_images
+from stemseg.utils.files import files_fingerprint, list_images, open_file
 from stemseg.utils.parallel import map_in_threads
 
 
@@ -226,8 +226,7 @@ class VideoFile(FrameSource):
             )  # fmt: skip
 
     def _open(self) -> cv2.VideoCapture:
-        if not self._path.is_file():
-            raise DataError(f"the video {self._path} does not exist")
+        open_file(self._path, next_step="give a video file or a folder of images").close()
         capture = cv2.VideoCapture(str(self._path))
         if not capture.isOpened():
             raise DataError(

@@ -128,6 +128,8 @@ def open_own_videos(patterns: Sequence[str | Path], frames: FrameRange | None = 
     Raises:
         DataError: naming an input that means no video.
     """
+    if not all(map(str, patterns)):
+        raise DataError("an input is an empty text; give a video file or a folder ('.' is the current one)")
     sources = [open_path(path) for pattern in patterns for path in find_videos(pattern)]
     _make_ids_unique(sources)
     return sources if frames is None or frames.is_whole else [FrameSelection(source, frames) for source in sources]

@@ -60,7 +60,7 @@ def _time_limit() -> Iterator[None]:
 
 
 def complaint(outcome: Outcome, *, named: Sequence[str], may_pass: bool) -> str:
-    """What is wrong with the way a case ended; empty where nothing is.
+    """The fault of the way a case ended; empty where there is none.
 
     Args:
         named: texts of which the message must hold one: the file's name.

@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -75,10 +75,22 @@ def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> lis
     )
     plans = []
     for split in [args.only] if args.only else ["train", "val"]:
-        jobs = [_kitti_job(root, images, name, args.format) for name in SEQUENCES[split]]
-        plan = Plan(f"{entry.json_stem}_{split}.json", "videos", dict(CATEGORIES), jobs, convert)
+        problems: list[str] = []
+        jobs = list(_kitti_jobs(root, images, SEQUENCES[split], args.format, problems))
+        plan = Plan(f"{entry.json_stem}_{split}.json", "videos", dict(CATEGORIES), jobs, convert, problems)
         plans.append(plan if split == "val" else _with_motschallenge(plan, entry, root, images, args))
     return plans
+
+
+def _kitti_jobs(
+    root: Path, images: Path, names: Sequence[str], wanted: str | None, problems: list[str]
+) -> Iterator[KittiMotsSequence]:
+    """The sequences that are there; what is missing is added to ``problems``."""
+    for name in names:
+        try:
+            yield _kitti_job(root, images, name, wanted)
+        except DataError as error:
+            problems.append(f"{error}; --only train or val makes one split alone, --skip_invalid what is there")
 
 
 def _kitti_job(root: Path, images: Path, name: str, wanted: str | None) -> KittiMotsSequence:
@@ -99,7 +111,7 @@ def _with_motschallenge(plan: Plan, entry: DatasetEntry, root: Path, images: Pat
     name = MOTSCHALLENGE_NAME
     next_step = f"export {entry.variable}={root if images.is_relative_to(root) else images}"
     finish = None
-    left_out = {}
+    left_out: dict[str, int] = {}
     jobs = list(plan.jobs)
     if args.motschallenge:
         other = Path(args.motschallenge)
@@ -113,7 +125,15 @@ def _with_motschallenge(plan: Plan, entry: DatasetEntry, root: Path, images: Pat
     else:
         left_out = {f"sequence {name} (MOTSChallenge 0002; give its root with --motschallenge)": 1}
     return Plan(
-        plan.filename, plan.kind, plan.category_labels, jobs, convert, (), left_out, finish=finish, next_step=next_step
+        plan.filename,
+        plan.kind,
+        plan.category_labels,
+        jobs,
+        convert,
+        plan.problems,
+        left_out,
+        finish=finish,
+        next_step=next_step,
     )
 
 

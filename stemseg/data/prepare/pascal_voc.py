@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> list[Plan]:
     """The file pascal_voc.json."""
-    if not (root / "JPEGImages").exists() and (root / "VOCdevkit/VOC2012").is_dir():
-        root = root / "VOCdevkit/VOC2012"
+    unpacked = [root / "VOCdevkit/VOC2012", root / "VOC2012"]  # the folders that the download unpacks to
+    root = next((path for path in (root, *unpacked) if (path / "JPEGImages").exists()), root)
     images = find(root, ["JPEGImages"], "the images of PascalVOC")
     objects = find(root, ["SegmentationObject"], "the object PNGs", args.objects_dir, "name it with --objects_dir")
     classes = find(root, ["SegmentationClass"], "the class PNGs", args.classes_dir, "name it with --classes_dir")

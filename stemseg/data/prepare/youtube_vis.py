@@ -69,8 +69,8 @@ class YouTubeVisVideo(ConversionJob):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of these datasets."""
     parser.add_argument("--only", choices=("train", "val"), help="make this split alone")
-    parser.add_argument("--train_json", metavar="FILE", help="official training file, where it has another name")
-    parser.add_argument("--val_json", metavar="FILE", help="official validation file, where it has another name")
+    parser.add_argument("--train_json", metavar="FILE", help="training file below ROOT, where it has another name")
+    parser.add_argument("--val_json", metavar="FILE", help="validation file below ROOT, where it has another name")
     parser.add_argument("--skip_image_check", action="store_true", help="the images are not on this machine")
 
 
