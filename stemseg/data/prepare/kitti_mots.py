@@ -124,17 +124,7 @@ def _with_motschallenge(plan: Plan, entry: DatasetEntry, root: Path, images: Pat
         jobs.append(_kitti_job(root, images, name, args.format))
     else:
         left_out = {f"sequence {name} (MOTSChallenge 0002; give its root with --motschallenge)": 1}
-    return Plan(
-        plan.filename,
-        plan.kind,
-        plan.category_labels,
-        jobs,
-        convert,
-        plan.problems,
-        left_out,
-        finish=finish,
-        next_step=next_step,
-    )
+    return replace(plan, jobs=jobs, left_out=left_out, finish=finish, next_step=next_step)
 
 
 def link_folder(source: Path, link: Path) -> None:
