@@ -14,6 +14,7 @@ from stemseg.evaluation.ground_truth import GroundTruth, GroundTruthVideo
 from stemseg.evaluation.masks import video_ious
 from stemseg.evaluation.youtube_vis.average_precision import evaluate_average_precision
 from stemseg.evaluation.youtube_vis.files import load_ground_truth, load_results
+from stemseg.evaluation.youtube_vis.oracle import true_order
 from stemseg.structures.tracks import VideoTracks
 
 _FOUND = 0.5  # IoU from which a track counts as that of an object
@@ -71,21 +72,15 @@ def measure_results(results: Path, annotations: Path, *, with_classes: bool, **m
     """
     truth = load_ground_truth(annotations)
     tracks = load_results(results, truth)
-    oracle = evaluate_average_precision(in_oracle_order(tracks, truth), truth, class_agnostic=True).overall
+    ordered = [
+        replace(result, tracks=true_order(result, video, True))
+        for video, result in zip(truth.videos, tracks, strict=True)
+    ]
+    oracle = evaluate_average_precision(ordered, truth, class_agnostic=True).overall
     agnostic = evaluate_average_precision(tracks, truth, class_agnostic=True).overall
     ap_classes = evaluate_average_precision(tracks, truth).overall.ap if with_classes else float("nan")
     figures = {"ap_oracle_order": oracle.ap, **identity_figures(tracks, truth), **more}
     return RunFigures(agnostic.ap, agnostic.ap50, ap_classes, **figures)
-
-
-def in_oracle_order(results: Sequence[VideoTracks], truth: GroundTruth) -> list[VideoTracks]:
-    """The same tracks, each with its IoU with the object that it fits best as its score."""
-    ordered = []
-    for video, result in zip(truth.videos, results, strict=True):
-        best = _ious(video, result, slice(None)).max(axis=0, initial=0)  # [D]
-        tracks = [replace(track, score=float(iou)) for track, iou in zip(result.tracks, best, strict=True)]
-        ordered.append(replace(result, tracks=tracks))
-    return ordered
 
 
 def identity_figures(results: Sequence[VideoTracks], truth: GroundTruth) -> dict[str, float]:
