@@ -51,7 +51,8 @@ def test_paths_stay_below_their_folder(path: Any) -> None:
     ("content", "message"),
     [
         (b"[" * 100_000, "nested too deep"), (b'{"a": 1, "a": 2}', "key 'a' is given twice"),
-        (b"\xff\xfe", "not UTF-8"), (b"1" * 5000, "not valid JSON"), (b"", "not valid JSON"), (b'{"a": 1}}', "not valid JSON"),
+        (b"\xff\xfe", "not UTF-8"), (b"1" * 5000, "not valid JSON"), (b"", "not valid JSON"),
+        (b'{"a": 1}}', "not valid JSON"),
     ],
 )  # fmt: skip
 def test_texts_that_are_no_json_are_named(content: bytes, message: str) -> None:
