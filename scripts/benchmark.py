@@ -49,7 +49,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--size", type=parse_size, default=(96, 160), metavar="HxW", help="inference: size of the video")
     add("--lengths", type=int, nargs="+", default=[30], metavar="T", help="inference: frames of the videos")
     add("--memory_lengths", type=int, nargs="+", default=[30, 300, 3000], metavar="T", help="memory: the same")
-    add("--amp", choices=tuple(AMP_DTYPES), default="none", help="inference: mixed precision")
+    add("--amp", choices=(*AMP_DTYPES, "auto"), default="none", help="inference: mixed precision")
     add("--threads", type=int, default=0, help="inference: threads of torch; 0 leaves the choice to torch")
     add("--map_size", type=parse_size, default=(120, 216), metavar="HxW", help="loss, clustering: size of the maps")
     add("--instances", type=int, nargs="+", default=[1, 5, 20], metavar="I", help="loss: numbers of instances")

@@ -32,7 +32,7 @@ from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import load_model_weights
-from stemseg.utils.devices import AMP_DTYPES
+from stemseg.utils.devices import AMP_DTYPES, choose_precision
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.files import list_images
 from stemseg.utils.timing import Stopwatch
@@ -157,7 +157,9 @@ def _arithmetic(
     """The network's floating-point operations for a video, and how many the machine can do in a second."""
     with FlopCounterMode(display=False) as counter:
         segmenter.segment(source)
-    return float(counter.get_total_flops()), arithmetic_limit(device, AMP_DTYPES[amp] or torch.float32)
+    return float(counter.get_total_flops()), arithmetic_limit(
+        device, AMP_DTYPES[choose_precision(device, amp)] or torch.float32
+    )
 
 
 def peak_memory() -> float:
