@@ -8,14 +8,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from stemseg.utils.captions import CaptionPlacer, draw_captions
 from stemseg.utils.errors import OutputError
 from stemseg.utils.files import replacing, write_bytes
 from stemseg.utils.text import first_line
+
+if TYPE_CHECKING:
+    from stemseg.utils.captions import CaptionPlacer
 
 # R G B of the colors that pictures use, in the order of the tracks. Searched for by the CIEDE2000 distance of their
 # closest pair, the smallest of normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al.
@@ -75,6 +78,8 @@ def draw_instances(
     for instance_id, mask in inside.items():
         _outline(canvas, mask, overlay_color(instance_id)[::-1])
     if captions:
+        from stemseg.utils.captions import CaptionPlacer, draw_captions  # here, since most drawing needs no text
+
         colors = {i: overlay_color(i)[::-1] for i in inside}
         draw_captions(canvas, inside, captions, colors, placer or CaptionPlacer())
     return canvas
