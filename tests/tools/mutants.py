@@ -35,7 +35,7 @@ MUTANTS = (
     Mutant(
         "compat: the mask of free points is not stale",
         "stemseg/inference/clustering.py",
-        "if self.compat and len(seeds) == self.max_instances:",
+        "if self.compat and len(instances) == self.max_instances:",
         "if False:",
         "tests/inference/test_clustering.py",
     ),
@@ -98,8 +98,8 @@ MUTANTS = (
     Mutant(
         "tracks: scores relative to all tracks",
         "stemseg/inference/tracks.py",
-        "largest = max((record.num_pixels for record in records.values())",
-        "largest = max((record.num_pixels for record in store.records.values())",
+        "statistics = store.measure(list(segmentations))",
+        "statistics = store.measure(list(store.records))",
         "tests/inference/test_tracks.py",
     ),
     Mutant(

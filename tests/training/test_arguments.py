@@ -41,7 +41,7 @@ def test_overrides_accumulate():
 def test_impossible_options_are_refused(wrong, capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--model_dir", "x", *wrong])
-    assert "expected 0 or more" in capsys.readouterr().err or "restore_session" in wrong[0]
+    assert "expected 0 to" in capsys.readouterr().err or "restore_session" in wrong[0]
 
 
 def test_configuration_comes_from_beside_the_checkpoint(tmp_path):

@@ -12,13 +12,16 @@ from stemseg.training.interrupts import InterruptListener, children_unheard
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_becomes_a_request(number):
-    before = signal.getsignal(number)
-    with InterruptListener() as listener:
-        assert not listener.requested
-        os.kill(os.getpid(), number)
-        assert listener.requested
-        assert listener.exit_code == 128 + number
-    assert signal.getsignal(number) is before
+    before = signal.signal(number, signal.SIG_DFL)  # tests may have been started under nohup, which ignores some
+    try:
+        with InterruptListener() as listener:
+            assert not listener.requested
+            os.kill(os.getpid(), number)
+            assert listener.requested
+            assert listener.exit_code == 128 + number
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_what_nohup_ignores_stays_ignored():
@@ -48,6 +51,7 @@ def test_the_second_signal_ends_the_process_at_once():
     script = (
         "import os, signal\n"
         "from stemseg.training.interrupts import InterruptListener\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
         "with InterruptListener():\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
