@@ -36,6 +36,13 @@ def test_resize_dims_and_padding_are_the_published_ones():
         assert padded_dims(new_height, new_width) == (new_height + pad_bottom, new_width + pad_right)
 
 
+@pytest.mark.parametrize(("size", "expected"), [((1, 200), (1, 64)), ((400, 2), (64, 1)), ((1000, 1), (64, 1))])
+def test_an_image_as_thin_as_a_line_keeps_a_pixel(size, expected):
+    preprocessor = ImagePreprocessor(min_dim=32, max_dim=64, mean=MEAN, std=(1, 1, 1))
+    assert preprocessor(np.full((*size, 3), 200, np.uint8)).shape == (3, *expected)
+    assert preprocessor(np.full((*size, 3), 200, np.uint8), 32).shape == (3, *padded_dims(*expected))
+
+
 def test_image_is_resized_and_normalized_as_published(golden):
     preprocessor = ImagePreprocessor(min_dim=60, max_dim=107, mean=MEAN, std=(1, 1, 1))
     frame = preprocessor(golden["image_bgr"])

@@ -78,6 +78,16 @@ def test_a_user_s_mistake_ends_in_one_line(folder: Path, capsys) -> None:
     assert capsys.readouterr().err.startswith("error: --sequences names 'two'")
 
 
+def test_truth_without_objects_is_an_error_and_no_table_of_dashes(folder: Path, capsys) -> None:
+    paths = ["one/00000.jpg", "one/00001.jpg"]
+    for first in ({}, {1: _mask(2)}):
+        sequence = VideoSequence("one", *SIZE, paths, {1: 1}, [first, {1: _mask(2)}])
+        save_video_annotations(folder / "val.json", [sequence], {1: "car"})
+        command = ["--dataset", "davis", "--results", str(folder / "out"), "--gt", str(folder / "val.json")]
+        assert main(command) == (0 if first else 1)
+    assert "the ground truth of one has no object that counts" in capsys.readouterr().err
+
+
 def test_pictures_need_images_and_a_place(folder: Path, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["-d", "ytvis", "--results", str(folder / "out"), "--gt", str(folder / "val.json"), "--worst", "3"])
