@@ -97,7 +97,9 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
             evaluate=build_validator(cfg, process, device, state.category_names) if options.eval_interval else None,
         )
         if trainer.run():
-            _logger.info("training is complete: %s", store.newest())
+            _logger.info(
+                "training is complete: %s", store.newest() or f"nothing is left to do; see {options.restore_session}"
+            )
             return 0
         _logger.warning("interrupted and saved; give the same command again to go on from %s", store.newest())
         return interrupts.exit_code

@@ -78,6 +78,13 @@ def test_a_run_leaves_checkpoint_config_and_logs(command, tmp_path):
     load_model_weights(network, directory / "000003.pth")
 
 
+def test_a_run_restored_where_it_is_complete_says_so(command, tmp_path, capfd):
+    assert command() == 0
+    done = tmp_path / "checkpoints" / "custom" / "run" / "000003.pth"
+    assert command("--restore_session", str(done), name="again") == 0
+    assert f"training is complete: nothing is left to do; see {done}" in capfd.readouterr().err
+
+
 def test_a_run_cut_short_and_resumed_ends_with_the_same_weights(command, tmp_path, monkeypatch):
     whole, cut = (tmp_path / "checkpoints" / "custom" / name for name in ("whole", "cut"))
     assert command(name="whole") == 0
