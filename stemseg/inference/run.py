@@ -40,6 +40,7 @@ from stemseg.utils.folder_lock import held_folder
 from stemseg.utils.text import shorten_list
 
 _logger = logging.getLogger("stemseg.inference")
+Notes = tuple[Mapping[str, int], Mapping[str, int]]  # what was left out of a video, and what was lost, by reason
 
 
 def segment(options: argparse.Namespace) -> int:
@@ -93,13 +94,17 @@ def segment(options: argparse.Namespace) -> int:
             summary = RunSummary(
                 folder.path, videos.category_names, min_score=options.min_score, overlays=overlays, details=details
             )
+            notes: dict[str | int, Notes] = {}
             for source in videos.sources:
-                summary.add(source, folder.load(source.sequence_id))
+                found = folder.record(source.sequence_id)
+                summary.add(source, found.tracks)
+                notes[source.sequence_id] = found.left_out, found.lost
             summary.write_page()
             report(summary, seconds, folder.path, cfg)
-        if options.evaluate and process.is_main:
-            measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
-        return say_what_is_missing(folder, videos) if process.is_main else 0
+            if options.evaluate:
+                measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
+            return say_what_is_missing(notes)
+        return 0
 
 
 def discard_changed(folder: ResultFolder, videos: InputVideos) -> None:
@@ -111,18 +116,21 @@ def discard_changed(folder: ResultFolder, videos: InputVideos) -> None:
         )
 
 
-def say_what_is_missing(folder: ResultFolder, videos: InputVideos) -> int:
-    """Count, in the last lines, what the results don't hold; returns 1 where they can't be trusted for it, else 0."""
-    records = {source.sequence_id: folder.record(source.sequence_id) for source in videos.sources}
-    for kind, log in (("left_out", _logger.info), ("lost", _logger.error)):
-        notes: dict[str, Counter[str]] = {}
-        for sequence_id, record in records.items():
-            for reason, count in getattr(record, kind).items():
-                notes.setdefault(reason, Counter())[str(sequence_id)] += count
-        for reason, counts in notes.items():
+def say_what_is_missing(notes: Mapping[str | int, Notes]) -> int:
+    """Count, in the last lines, what the results don't hold; returns 1 where they can't be trusted for it, else 0.
+
+    Args:
+        notes: what each video left out, and lost, by its id.
+    """
+    for part, (kind, log) in enumerate((("left out", _logger.info), ("lost", _logger.error))):
+        by_reason: dict[str, Counter[str]] = {}
+        for sequence_id, parts in notes.items():
+            for reason, count in parts[part].items():
+                by_reason.setdefault(reason, Counter())[str(sequence_id)] += count
+        for reason, counts in by_reason.items():
             where = shorten_list([f"{name} {count}" for name, count in counts.items()])
-            log("%s: %d %s (%s)", kind.replace("_", " "), counts.total(), reason, where)
-    return int(any(record.lost for record in records.values()))
+            log("%s: %d %s (%s)", kind, counts.total(), reason, where)
+    return int(any(lost for _, lost in notes.values()))
 
 
 def record(options: argparse.Namespace, number: int, cfg: Config, info: ModelInfo, device: torch.device) -> None:
