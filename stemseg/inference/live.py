@@ -19,6 +19,7 @@ from stemseg.structures.rle import encode_rle
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.utils.drawing import VideoWriter
 from stemseg.utils.errors import DataError
+from stemseg.utils.text import first_line
 
 _logger = logging.getLogger("stemseg.inference")
 _WINDOW = "stemseg (q ends)"
@@ -82,7 +83,7 @@ class Preview:
             return cv2.waitKey(1) & 0xFF != ord("q")
         except cv2.error as error:
             self._is_open = False
-            _logger.warning("frames can't be shown: %s", str(error).strip().split("\n")[0])
+            _logger.warning("frames can't be shown: %s", first_line(str(error).strip()))
             return True
 
     def close(self) -> None:

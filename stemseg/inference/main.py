@@ -11,7 +11,7 @@ if __package__ in (None, ""):  # run as a file: import the package of this clone
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from stemseg.inference.arguments import parse_arguments
-from stemseg.utils.errors import EXPECTED_ERRORS, in_a_line
+from stemseg.utils.errors import EXPECTED_ERRORS, log_failure
 
 _logger = logging.getLogger("stemseg.inference")
 
@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logging.getLogger().setLevel("INFO")
         return segment(options)
     except EXPECTED_ERRORS as error:
-        if not getattr(error, "is_said_elsewhere", False):
-            _logger.error("%s: %s", type(error).__name__, in_a_line(error))
+        log_failure(_logger, error)
         return 1
     except KeyboardInterrupt:
         _logger.warning("interrupted; finished sequences are kept, the same command goes on")

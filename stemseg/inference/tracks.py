@@ -102,18 +102,12 @@ class TrackStore:
             record.add_sums(class_logits=None if class_votes is None else class_votes[i])
 
     def _add_ratings(self, clip: ChainedClip, ratings: ClipRatings) -> None:
-        pixels, seeds = _as_array(ratings.pixel_sums), _as_array(ratings.seeds)
-        classes = None if ratings.class_sums is None else _as_array(ratings.class_sums)
-        appearance = None if ratings.appearance_sums is None else _as_array(ratings.appearance_sums)
-        fits = None if ratings.appearance_fits is None else _as_array(ratings.appearance_fits)
+        arrays = {name: _as_array(values) for name, values in ratings._asdict().items() if values is not None}
+        seeds, fits = arrays.pop("seeds"), arrays.pop("appearance_fits", None)
         for i, (track_id, iou) in enumerate(zip(clip.track_ids, clip.link_ious, strict=True)):
             if (record := self.records.get(track_id)) is None:
                 continue
-            record.add_sums(
-                pixel_sums=pixels[i],
-                class_sums=None if classes is None else classes[i],
-                appearance_sums=None if appearance is None else appearance[i],
-            )
+            record.add_sums(**{name: sums[i] for name, sums in arrays.items()})
             record.seeds.add(float(seeds[i]))
             if fits is not None and np.isfinite(fits[i]):
                 record.appearance_fits.add(float(fits[i]))

@@ -12,7 +12,7 @@ if __package__ in (None, ""):  # run as a file: import the package of this clone
 
 from stemseg.training.arguments import configuration, parse_arguments
 from stemseg.utils.arguments import run_command
-from stemseg.utils.errors import EXPECTED_ERRORS, in_a_line
+from stemseg.utils.errors import EXPECTED_ERRORS, log_failure
 
 _logger = logging.getLogger("stemseg.training")
 
@@ -36,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with logging_redirect_tqdm(), InterruptListener() as interrupts:
             return train(options, interrupts)
     except EXPECTED_ERRORS as error:
-        if not getattr(error, "is_said_elsewhere", False):
-            _logger.error("%s: %s", type(error).__name__, in_a_line(error))
+        log_failure(_logger, error)
         return 1
     finally:
         distributed.shutdown()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stemseg.utils.errors import ConfigError
+from stemseg.utils.text import first_line
 
 AMP_DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,7 +46,7 @@ def check_compiler(device: torch.device, *, backend: str = "inductor") -> None:
     try:
         torch.compile(lambda x: x * 2 + 1, backend=backend)(torch.ones(8, device=device))
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(str(error).strip())
         raise ConfigError(
             f"--compile: PyTorch {torch.__version__} can't compile for {device} here "
             f"({type(error).__name__}: {reason}). A CPU needs a C++ compiler (g++), a GPU "

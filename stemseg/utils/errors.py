@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,6 +51,12 @@ def in_a_line(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "a file or value is nested too deep; expected a few levels"
     return str(error)
+
+
+def log_failure(logger: logging.Logger, error: BaseException) -> None:
+    """Log one of :data:`EXPECTED_ERRORS` that ends a command, in a line; what another process says is not repeated."""
+    if not getattr(error, "is_said_elsewhere", False):
+        logger.error("%s: %s", type(error).__name__, in_a_line(error))
 
 
 @contextmanager
