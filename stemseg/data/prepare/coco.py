@@ -37,7 +37,9 @@ class CocoImage(ConversionJob):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of this dataset."""
     parser.add_argument("--json", metavar="FILE", help="instances file (default: annotations/instances_train2017.json)")
-    parser.add_argument("--images_dir", metavar="DIR", help="folder of the images, below ROOT (default: train2017)")
+    parser.add_argument(
+        "--images_dir", metavar="DIR", help="folder of the images, below ROOT or here (default: train2017)"
+    )
     parser.add_argument("--skip_image_check", action="store_true", help="the images are not on this machine")
 
 

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of this dataset."""
     parser.add_argument("--only", choices=("train", "val"), help="make this split alone")
     parser.add_argument(
-        "--annotations_dir", metavar="DIR", help=f"folder of the PNGs, below ROOT (default: {_SUPPORTED_ANNOTATIONS})"
+        "--annotations_dir",
+        metavar="DIR",
+        help=f"folder of the PNGs, below ROOT or here (default: {_SUPPORTED_ANNOTATIONS})",
     )
 
 

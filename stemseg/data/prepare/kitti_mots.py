@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of this dataset."""
     parser.add_argument("--only", choices=("train", "val"), help="make this split alone")
     parser.add_argument("--format", choices=("png", "txt"), help="ground truth to read (default: png where it exists)")
-    parser.add_argument("--images_dir", metavar="DIR", help="folder of the sequences' images, below ROOT")
+    parser.add_argument("--images_dir", metavar="DIR", help="folder of the sequences' images, below ROOT or here")
     parser.add_argument("--motschallenge", metavar="ROOT", help="root of MOTSChallenge, for sequence 0050")
 
 
@@ -112,7 +112,7 @@ def _with_motschallenge(plan: Plan, entry: DatasetEntry, root: Path, images: Pat
     next_step = f"export {entry.variable}={root if images.is_relative_to(root) else images}"
     finish = None
     left_out: dict[str, int] = {}
-    jobs = list(plan.jobs)
+    jobs, problems = list(plan.jobs), list(plan.problems)
     if args.motschallenge:
         other = Path(args.motschallenge)
         folder = find(other, _MOTSCHALLENGE_IMAGES, "the images of MOTSChallenge 0002")
@@ -121,10 +121,10 @@ def _with_motschallenge(plan: Plan, entry: DatasetEntry, root: Path, images: Pat
         jobs.append(KittiMotsSequence(name, folder, truth))
         finish = partial(link_folder, folder, images / name)
     elif (images / name).exists():
-        jobs.append(_kitti_job(root, images, name, args.format))
+        jobs += _kitti_jobs(root, images, [name], args.format, problems)
     else:
         left_out = {f"sequence {name} (MOTSChallenge 0002; give its root with --motschallenge)": 1}
-    return replace(plan, jobs=jobs, left_out=left_out, finish=finish, next_step=next_step)
+    return replace(plan, jobs=jobs, problems=problems, left_out=left_out, finish=finish, next_step=next_step)
 
 
 def link_folder(source: Path, link: Path) -> None:

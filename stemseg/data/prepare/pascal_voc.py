@@ -42,12 +42,18 @@ class PascalVocImage(ConversionJob):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of this dataset."""
-    parser.add_argument("--objects_dir", metavar="DIR", help="folder of the object PNGs (default: SegmentationObject)")
-    parser.add_argument("--classes_dir", metavar="DIR", help="folder of the class PNGs (default: SegmentationClass)")
+    parser.add_argument(
+        "--objects_dir",
+        metavar="DIR",
+        help="folder of the object PNGs, below ROOT or here (default: SegmentationObject)",
+    )
+    parser.add_argument(
+        "--classes_dir", metavar="DIR", help="folder of the class PNGs, below ROOT or here (default: SegmentationClass)"
+    )
     parser.add_argument(
         "--list",
         metavar="FILE",
-        help="image names, one a line (default: ImageSets/Segmentation/trainval.txt; without it all)",
+        help="list of image names, below ROOT or here (default: ImageSets/Segmentation/trainval.txt; without it all)",
     )
 
 

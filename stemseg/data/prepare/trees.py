@@ -21,11 +21,12 @@ def find(root: Path, candidates: Sequence[str], what: str, override: str | None 
     Raises:
         DataError: naming all places that were tried.
     """
-    tried = [root / override, Path(override).absolute()] if override else [root / name for name in candidates]
+    own = Path(override or "").expanduser()
+    tried = [root / own, own.absolute()] if override else [root / name for name in candidates]
     for path in tried:
         if path.exists():
             return path
-    places = ", ".join(str(path) for path in tried)
+    places = ", ".join(str(path) for path in dict.fromkeys(tried))
     raise DataError(
         f"{what} not found: tried {places}. Give the folder of the official download as ROOT{hint and ', or ' + hint}"
     )

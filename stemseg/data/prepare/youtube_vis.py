@@ -35,19 +35,18 @@ from stemseg.structures.official import (
 from stemseg.utils.errors import DataError
 from stemseg.utils.json_values import Entry
 
+# {name}: mmtracking and mmdetection keep the sets of several years in one folder
 _JSON_NAMES = {
     "train": (
         "train.json", "train/instances.json", "train/train.json", "instances_train_sub.json", "annotations_train.json",
         "annotations/train.json", "annotations/instances_train.json", "annotations/instances_train_sub.json",
-        "annotations/annotations_train.json", "annotations/youtube_vis_2019_train.json",
-        "annotations/youtube_vis_2021_train.json", "annotations/ovis_train.json",
+        "annotations/annotations_train.json", "annotations/{name}_train.json",
     ),
     "val": (
         "valid.json", "val.json", "valid/instances.json", "val/instances.json", "valid/valid.json",
         "instances_val_sub.json", "annotations_valid.json", "annotations/valid.json", "annotations/instances_val.json",
         "annotations/instances_val_sub.json", "annotations/annotations_valid.json",
-        "annotations/youtube_vis_2019_valid.json", "annotations/youtube_vis_2021_valid.json",
-        "annotations/ovis_valid.json",
+        "annotations/{name}_valid.json", "annotations/{name}_val.json",
     ),
 }  # fmt: skip
 _IMAGE_DIRS = {
@@ -69,8 +68,8 @@ class YouTubeVisVideo(ConversionJob):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of these datasets."""
     parser.add_argument("--only", choices=("train", "val"), help="make this split alone")
-    parser.add_argument("--train_json", metavar="FILE", help="training file below ROOT, where it has another name")
-    parser.add_argument("--val_json", metavar="FILE", help="validation file below ROOT, where it has another name")
+    parser.add_argument("--train_json", metavar="FILE", help="training file, below ROOT or here, of another name")
+    parser.add_argument("--val_json", metavar="FILE", help="validation file, below ROOT or here, of another name")
     parser.add_argument("--skip_image_check", action="store_true", help="the images are not on this machine")
 
 
@@ -81,8 +80,11 @@ def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> lis
 
 def _make_plan(entry: DatasetEntry, root: Path, split: str, args: argparse.Namespace) -> Plan:
     override, hint = {"train": args.train_json, "val": args.val_json}[split], f"name it with --{split}_json"
-    source = find(root, _JSON_NAMES[split], f"the official {split} file of {entry.title}", override, hint)
+    name = "youtube_vis_2019" if entry.name == "youtube_vis" else entry.json_stem
+    names = [path.format(name=name) for path in _JSON_NAMES[split]]
+    source = find(root, names, f"the official {split} file of {entry.title}", override, hint)
     file = read_official(source, ["videos", "categories"])
+    _refuse_converted(file, source, hint)
     images = None
     if not args.skip_image_check:
         images = find(
@@ -113,6 +115,16 @@ def _make_plan(entry: DatasetEntry, root: Path, split: str, args: argparse.Names
         next_step=f"export {entry.variable}={root}",
         source=source,
     )
+
+
+def _refuse_converted(file: Entry, source: Path, hint: str) -> None:
+    """Name what mmtracking converts the official file to (CocoVID): an entry for each image, not for each video."""
+    videos = file.values["videos"]
+    if "images" in file.values and isinstance(videos, list) and videos and "file_names" not in videos[0]:
+        raise DataError(
+            f"{source} holds an entry for each image ('images'; mmtracking and mmdetection convert to that), expected "
+            f"the official file, whose videos have 'file_names'; {hint}"
+        )
 
 
 def _category_problems(entry: DatasetEntry, labels: Mapping[int, str], source: Path) -> list[str]:

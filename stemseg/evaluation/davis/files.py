@@ -18,6 +18,9 @@ from stemseg.evaluation.masks import VOID, PaintedIdMaps, PngIdMaps
 from stemseg.structures.annotations import load_video_annotations
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import name_of_file
+from stemseg.utils.text import shorten_list
+
+_RESOLUTIONS = ("480p", "Full-Resolution", "")  # DAVIS' folders of a size; "": of copies without them
 
 
 def open_davis(
@@ -47,13 +50,7 @@ def open_davis(
         names = check_sequences(videos, found, sequences, folder)
         return [_painted(videos[name], found[name], all_objects) for name in names]
     root, default = _png_root(ground_truth, protocol)
-    known = sorted(path.name for path in root.iterdir() if path.is_dir() and any(path.glob("*.png")))
-    if not known:
-        raise DataError(
-            f"{root} holds no <sequence>/00000.png; expected ground truth: DAVIS' root with annotations "
-            f"({', '.join(_annotation_names(protocol))}, with 480p), the folder of one of these, or a standard JSON"
-        )
-    names = check_sequences(known, found, default if sequences is None else sequences, folder)
+    names = check_sequences(_sequences_in(root), found, default if sequences is None else sequences, folder)
     return [_from_pngs(root / name, found[name], all_objects) for name in names]
 
 
@@ -74,10 +71,24 @@ def _png_root(path: Path, protocol: DavisProtocol) -> tuple[Path, list[str] | No
     if not path.is_dir():
         raise DataError(f"{path} does not exist; expected DAVIS' root, its folder of annotations, or a standard JSON")
     for name in _annotation_names(protocol):
-        if (path / name / "480p").is_dir():
-            listing = path / "ImageSets" / "2017" / "val.txt"
-            return path / name / "480p", list(read_sequence_names([str(listing)])) if listing.is_file() else None
-    return path, None
+        for folder in (path / name / resolution for resolution in _RESOLUTIONS):
+            if folder.is_dir() and _sequences_in(folder):
+                listing = path / "ImageSets" / "2017" / "val.txt"
+                return folder, list(read_sequence_names([str(listing)])) if listing.is_file() else None
+    for folder in (path / resolution for resolution in _RESOLUTIONS):
+        if folder.is_dir() and path.name != "JPEGImages" and _sequences_in(folder):
+            return folder, None
+    inside = shorten_list(sorted(entry.name for entry in path.iterdir())) or "nothing"
+    raise DataError(
+        f"{path} holds no ground truth: no folder {' or '.join(_annotation_names(protocol))} with "
+        f"480p/<sequence>/00000.png, and no <sequence>/00000.png itself; found {inside}. Give DAVIS' root with its "
+        "annotations unpacked, the folder of the sequences' PNGs, or a standard JSON"
+    )
+
+
+def _sequences_in(folder: Path) -> list[str]:
+    """Names of the folders in a folder that hold PNGs themselves."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and any(path.glob("*.png")))
 
 
 def _annotation_names(protocol: DavisProtocol) -> tuple[str, ...]:

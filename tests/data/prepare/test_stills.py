@@ -98,6 +98,13 @@ def test_pascal_voc_keeps_every_pixel_and_the_void_border(tmp_path, output, monk
         assert (ignore_mask(images[name]) == (objects == 255)).all()
 
 
+@pytest.mark.parametrize("given", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_pascal_voc_is_found_in_what_the_download_unpacks_to(tmp_path, output, capsys, given):
+    trees.pascal_voc(tmp_path / "VOCdevkit/VOC2012")
+    assert run("pascal_voc", tmp_path / given) == 0
+    assert f"PASCAL_VOC_IMAGES_DIR={tmp_path / 'VOCdevkit/VOC2012/JPEGImages'}" in capsys.readouterr().out
+
+
 def test_pascal_voc_problems(tmp_path, output, capsys):
     truth = trees.pascal_voc(tmp_path)
     (first, (objects, _)), (second, _) = truth.items()

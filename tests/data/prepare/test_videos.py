@@ -1,5 +1,6 @@
 """Official trees of video datasets -> standard JSON -> the same masks, found by the loaders; and broken trees."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,49 @@ def test_youtube_vis_2021_has_its_own_names_and_layout(tmp_path, output, monkeyp
     assert list(opened("youtube_vis_2021", "train", tmp_path, monkeypatch)) == [7, 3]
     assert run("youtube_vis", tmp_path) == 1  # the file of another year
     assert "category 1 is 'airplane', expected 'person'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("dataset", "name"), [("ytvis", "youtube_vis_2019"), ("ytvis21", "youtube_vis_2021")])
+def test_the_folder_that_mmtracking_keeps_several_years_in(tmp_path, output, dataset, name, capsys):
+    names = {
+        year: list(load_category_space(space).names.values())
+        for year, space in (("2019", "youtube_vis"), ("2021", "youtube_vis_2021"))
+    }
+    for year in names:
+        trees.youtube_vis(tmp_path, names[year])
+        for split in ("train", "valid"):
+            target = tmp_path / f"annotations/youtube_vis_{year}_{split}.json"
+            target.parent.mkdir(exist_ok=True)
+            (tmp_path / f"{split}.json").rename(target)
+    assert run(dataset, tmp_path) == 0
+    source = tmp_path / f"annotations/{name}_train.json"
+    trees.edit_json(source, lambda content: content.update(images=[], videos=[{"id": 7, "name": "0007"}]))
+    fails_with(capsys, output, source.name, "mmtracking", "--train_json", arguments=[dataset, tmp_path])
+
+
+def test_a_file_that_a_flag_names_lies_below_root_or_here(tmp_path, output, monkeypatch, capsys):
+    root, here = tmp_path / "root", tmp_path / "here"
+    trees.youtube_vis(root)
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (root / "train.json").rename(root / "mine.json")
+    assert run("ytvis", root, "--train_json", "mine.json") == 0
+    (root / "mine.json").rename(here / "own.json")
+    assert run("ytvis", root, "--train_json", "own.json") == 0
+    fails_with(capsys, output, str(root / "none.json"), str(here / "none.json"),
+               arguments=["ytvis", root, "--train_json", "none.json"])  # fmt: skip
+    with pytest.raises(SystemExit):
+        run("ytvis", "--help")
+    assert "below ROOT or here" in capsys.readouterr().out
+
+
+def test_a_partial_kitti_mots_says_how_to_convert_what_is_there(tmp_path, output, capsys):
+    trees.kitti_mots(tmp_path, [*SEQUENCES["train"], *SEQUENCES["val"][:2], "0050"])
+    shutil.rmtree(tmp_path / "instances/0050")
+    fails_with(capsys, output, "the ground truth of 0008 not found", "the ground truth of 0050 not found", "--only",
+               "--skip_invalid", arguments=["kitti_mots", tmp_path])  # fmt: skip
+    assert run("kitti_mots", tmp_path, "--skip_invalid") == 0
+    assert "2 videos" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["png", "txt"])

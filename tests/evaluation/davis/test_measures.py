@@ -203,3 +203,26 @@ def test_unknown_and_missing_sequences_are_named(tmp_path: Path) -> None:
     write_sequence(tmp_path / "found" / "four", [BOTH])
     with pytest.raises(DataError, match="holds results of 'four', which the ground truth lacks"):
         open_davis(tmp_path / "found", tmp_path / "truth", UNSUPERVISED)
+
+
+@pytest.mark.parametrize("place", ["Annotations/480p", "Annotations", "Annotations_unsupervised/Full-Resolution"])
+def test_ground_truth_is_found_in_the_root_of_davis(tmp_path: Path, place: str) -> None:
+    write_sequence(tmp_path / "found" / "one", [BOTH])
+    (tmp_path / "DAVIS/JPEGImages/480p/one").mkdir(parents=True)
+    write_sequence(tmp_path / "DAVIS" / place / "one", [BOTH])
+    for given in ("DAVIS", f"DAVIS/{place}", f"DAVIS/{place.partition('/')[0]}"):
+        (video,) = open_davis(tmp_path / "found", tmp_path / given, UNSUPERVISED)
+        assert video.name == "one"
+
+
+def test_a_root_without_annotations_says_which_folder_is_expected(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "found" / "dog", [BOTH])
+    write_sequence(tmp_path / "DAVIS/JPEGImages/480p/dog", [BOTH])
+    (tmp_path / "DAVIS/ImageSets").mkdir()
+    for given in ("DAVIS", "DAVIS/JPEGImages"):
+        with pytest.raises(
+            DataError, match=r"holds no ground truth: no folder Annotations_unsupervised or Annotations"
+        ):
+            open_davis(tmp_path / "found", tmp_path / given, UNSUPERVISED)
+    with pytest.raises(DataError, match=r"no folder Annotations with .* found ImageSets, JPEGImages"):
+        open_davis(tmp_path / "found", tmp_path / "DAVIS", SEMI_SUPERVISED)
