@@ -6,8 +6,9 @@ import argparse
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ from stemseg.inference.settings import load_run_config, output_directory, run_se
 from stemseg.inference.track_scores import drawing_threshold
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
 from stemseg.modeling.model_files import ModelInfo, read_model_info
-from stemseg.modeling.network import build_network
+from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import find_checkpoint, load_model_weights
 from stemseg.structures.frame_range import FrameRange
 from stemseg.utils import distributed
@@ -55,9 +56,12 @@ def segment(options: argparse.Namespace) -> int:
     cfg = load_run_config(options, info, device)
     section = data_section(options.dataset, cfg)
     options.min_score = drawing_threshold(cfg, section) if options.min_score is None else options.min_score
+    network = build_network(cfg)
+    load_model_weights(network, options.checkpoint)  # before anything is opened or made: it may not fit
     process = distributed.initialize(device)
+    new_segmenter = partial(make_segmenter, network, options, cfg, device)
     if options.dataset is None and (number := camera_number(options.input)) is not None:
-        record(options, number, cfg, info, device)
+        record(options, number, cfg, info, new_segmenter)
     if options.dataset is None:
         videos = open_inputs(options.input, cfg, info.category_names, options.frames)
     else:
@@ -79,7 +83,7 @@ def segment(options: argparse.Namespace) -> int:
         job = InferenceRunner(
             sources=videos.sources,
             folder=folder,
-            new_segmenter=lambda: load_segmenter(options, cfg, device),
+            new_segmenter=new_segmenter,
             writers=writers,
             overlays=overlays,
             process=process,
@@ -133,7 +137,9 @@ def say_what_is_missing(notes: Mapping[str | int, Notes]) -> int:
     return int(any(lost for _, lost in notes.values()))
 
 
-def record(options: argparse.Namespace, number: int, cfg: Config, info: ModelInfo, device: torch.device) -> None:
+def record(
+    options: argparse.Namespace, number: int, cfg: Config, info: ModelInfo, new_segmenter: Callable[[], VideoSegmenter]
+) -> None:
     """Segment a camera; the options then mean its recording, in a folder of its own that holds the tracks already."""
     name = time.strftime(f"camera{number}_%Y%m%d_%H%M%S")
     options.output_dir = (options.output_dir or Path("segmented")) / name
@@ -141,7 +147,7 @@ def record(options: argparse.Namespace, number: int, cfg: Config, info: ModelInf
     with Camera(number) as camera:
         tracks = record_camera(
             camera,
-            load_segmenter(options, cfg, device).open_stream(),
+            new_segmenter().open_stream(),
             recording,
             category_names=info.category_names or configured_names(cfg),
             frames=options.frames,
@@ -161,10 +167,8 @@ def build_overlays(options: argparse.Namespace, videos: InputVideos, output_dir:
     )
 
 
-def load_segmenter(options: argparse.Namespace, cfg: Config, device: torch.device) -> VideoSegmenter:
-    """The network of the checkpoint, ready to segment."""
-    network = build_network(cfg)
-    load_model_weights(network, options.checkpoint)
+def make_segmenter(network: Network, options: argparse.Namespace, cfg: Config, device: torch.device) -> VideoSegmenter:
+    """A network, ready to segment."""
     return build_segmenter(
         cfg,
         network,

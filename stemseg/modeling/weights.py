@@ -23,6 +23,7 @@ MODELS_DIR_VARIABLE = "STEMSEG_MODELS_DIR"
 _START = 512  # bytes that tell what a file is
 _TEXT_BYTES = bytes([9, 10, 13, *range(32, 127)])
 PRETRAINED_DIR = Path(__file__).resolve().parents[1] / "pretrained"  # of models that ship with the package
+_OTHER_CONFIGURATION = "is the configuration (--cfg, or config.yaml beside the checkpoint) the one it was trained with?"
 
 
 def models_dir() -> Path:
@@ -177,15 +178,24 @@ def load_model_weights(network: nn.Module, name_or_path: str | Path) -> None:
         CheckpointError: where the file can't be read or its keys and shapes differ from the network's.
     """
     path = find_checkpoint(name_or_path)
-    content = load_weights_file(path)
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
-    load_state(
-        network,
-        content,
-        where=path,
-        next_step="is the configuration (--cfg, or config.yaml beside the checkpoint) the one it was trained with?",
-    )
+    load_state(network, _model_of(load_weights_file(path)), where=path, next_step=_OTHER_CONFIGURATION)
+
+
+def check_model_weights(network: nn.Module, name_or_path: str | Path) -> None:
+    """Refuse a checkpoint that :func:`load_model_weights` would refuse, at once, without its numbers in memory.
+
+    Raises:
+        CheckpointError: as :func:`load_model_weights` does.
+    """
+    path = find_checkpoint(name_or_path)
+    content = load_weights_file(path, weights_needed=False)
+    check_state(network, _model_of(content), where=path, next_step=_OTHER_CONFIGURATION)
+
+
+def _model_of(content: Any) -> Any:
+    """The state dict in a checkpoint; what is none is its own."""
+    has_others = isinstance(content, Mapping) and isinstance(content.get("model"), Mapping)
+    return content["model"] if has_others else content
 
 
 def load_pretrained_backbone(backbone: nn.Module, name_or_path: str | Path) -> None:
@@ -215,7 +225,12 @@ def load_pretrained_backbone(backbone: nn.Module, name_or_path: str | Path) -> N
 
 
 def load_state(module: nn.Module, state: Any, *, where: str | Path, next_step: str) -> None:
-    """Load a state dict into a module, strictly: all of it or, with an error, nothing.
+    """Load a state dict into a module, strictly: all of it or, with an error, nothing; see :func:`check_state`."""
+    module.load_state_dict(check_state(module, state, where=where, next_step=next_step), strict=True)
+
+
+def check_state(module: nn.Module, state: Any, *, where: str | Path, next_step: str) -> dict[str, Tensor]:
+    """The state dict that fits a module.
 
     Args:
         state: as it was read: names, also those of a process that was wrapped for distributed training, and tensors.
@@ -246,7 +261,7 @@ def load_state(module: nn.Module, state: Any, *, where: str | Path, next_step: s
     if found:
         raise CheckpointError(f"{where} does not fit the network: {found}. Next: {next_step}")
     refuse_non_finite(state, where)
-    module.load_state_dict(state, strict=True)
+    return state
 
 
 def refuse_non_finite(state: Mapping[str, Tensor], where: str | Path) -> None:

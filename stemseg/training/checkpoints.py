@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from stemseg.modeling.weights import (
+    check_state,
     load_state,
     load_weights_file,
     non_finite_names,
@@ -36,6 +38,7 @@ from stemseg.utils.text import shorten_list, shown
 _logger = logging.getLogger(__name__)
 CONFIG_NAME = "config.yaml"
 _BEST = "best.pth"
+_OTHER_NETWORK = "use the config.yaml beside it, or start a new run from its weights with --initial_ckpt"
 _FILE_NAME = re.compile(r"(\d{6,})\.pth")
 
 
@@ -118,14 +121,27 @@ class CheckpointStore:
         _logger.warning("moved %d files of an earlier run to %s", len(later), folder)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def check_resumable(network: nn.Module, path: Path) -> None:
+    """Refuse a checkpoint that no training of a network can go on from, at once, without its numbers in memory.
+
+    Raises:
+        CheckpointError: as :func:`read_checkpoint` does, or where its weights don't fit the network.
+    """
+    content = read_checkpoint(path, weights_needed=False)
+    check_state(network, content["model"], where=path, next_step=_OTHER_NETWORK)
+
+
+def read_checkpoint(path: Path, *, weights_needed: bool = True) -> dict[str, Any]:
     """The content of a training checkpoint, on the CPU. Nothing but tensors and plain values is unpickled.
+
+    Args:
+        weights_needed: see :func:`stemseg.modeling.weights.load_weights_file`.
 
     Raises:
         CheckpointError: where the file is missing, damaged or no training checkpoint.
     """
     try:
-        content = load_weights_file(path)
+        content = load_weights_file(path, weights_needed=weights_needed)
     except CheckpointError as error:
         raise CheckpointError(f"{error} {_suggest_older(path)}") from error
     missing = [
@@ -219,8 +235,7 @@ class TrainingState:
         """
         content = read_checkpoint(path)
         self._refuse_other_classes(content.get("category_names"), path)
-        next_step = "use the config.yaml beside it, or start a new run from its weights with --initial_ckpt"
-        load_state(self.training_loss.network, content["model"], where=path, next_step=next_step)
+        load_state(self.training_loss.network, content["model"], where=path, next_step=_OTHER_NETWORK)
         refuse_non_finite(_moments(content["optimizer"]), path)
         _refuse_other_kind(self.optimizer, content["optimizer"], path)
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
@@ -228,7 +243,7 @@ class TrainingState:
             self.optimizer.load_state_dict(content["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
-                f"the optimizer of {path} is not the one of this configuration: {error}. Next: {next_step}"
+                f"the optimizer of {path} is not the one of this configuration: {error}. Next: {_OTHER_NETWORK}"
             ) from error
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(own)

@@ -24,9 +24,15 @@ from stemseg.data.sources import OpenedStills, OpenedVideos
 from stemseg.modeling.backbone.norms import FrozenBatchNorm
 from stemseg.modeling.model_files import read_model_info
 from stemseg.modeling.network import Network, build_network
-from stemseg.modeling.weights import find_checkpoint, load_model_weights, load_pretrained_backbone, models_dir
+from stemseg.modeling.weights import (
+    check_model_weights,
+    find_checkpoint,
+    load_model_weights,
+    load_pretrained_backbone,
+    models_dir,
+)
 from stemseg.training.arguments import TrainerSettings, configuration, describe_batch, launch_on_all_gpus, run_name
-from stemseg.training.checkpoints import CONFIG_NAME, CheckpointStore, TrainingState
+from stemseg.training.checkpoints import CONFIG_NAME, CheckpointStore, TrainingState, check_resumable
 from stemseg.training.interrupts import InterruptListener
 from stemseg.training.logger import LOG_NAME, TrainingLogger, log_to_file
 from stemseg.training.loss import TrainingLoss, build_loss
@@ -55,15 +61,16 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
         _logger.info(describe_batch(cfg, distributed.process_from_environment().world_size))
     device = distributed.choose_device(options.device)
     process = distributed.initialize(device)
+    store = CheckpointStore(directory, keep=options.ckpts_to_keep)
+    start = StartFrom(options.restore_session, options.initial_ckpt, resume=not options.no_resume)
     with distributed.together(device):
+        torch.manual_seed(cfg.TRAINING.SEED)
+        training_loss = build_loss(cfg, build_network(cfg).to(device))
+        start.check(training_loss.network, store)  # before data are looked at and a folder is made
         sets = open_training_sets(cfg)
         dataset = build_training_dataset(cfg, sets)
     if not (options.no_data_check or check_data(sets.values(), options, process, interrupts)):
         return interrupts.exit_code
-    store = CheckpointStore(directory, keep=options.ckpts_to_keep)
-
-    torch.manual_seed(cfg.TRAINING.SEED)
-    training_loss = build_loss(cfg, build_network(cfg).to(device))
     log = TrainingLogger(
         directory / "logs" if process.is_main else None,
         max_iterations=total_iterations(cfg),
@@ -73,7 +80,6 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
     state = build_state(cfg, training_loss, log, device)
     state.category_names = {} if cfg.INPUT.NUM_CLASSES == 2 else training_category_names(cfg)
     state.config = cfg.to_dict()
-    start = StartFrom(options.restore_session, options.initial_ckpt, resume=not options.no_resume)
     with ExitStack() as held:
         with distributed.together(device):
             if process.is_main:
@@ -190,6 +196,21 @@ class StartFrom(NamedTuple):
     initial_ckpt: Path | None = None
     resume: bool = True
 
+    def from_run(self, store: CheckpointStore) -> Path | None:
+        """The checkpoint of a run that is gone on from; None for a new run."""
+        return self.restore_session or (store.newest() if self.resume else None)
+
+    def check(self, network: Network, store: CheckpointStore) -> None:
+        """Refuse weights that don't fit the network.
+
+        Raises:
+            CheckpointError: where a file is missing or damaged, or does not fit.
+        """
+        if (source := self.from_run(store)) is not None:
+            check_resumable(network, source)
+        elif self.initial_ckpt is not None:
+            check_model_weights(network, self.initial_ckpt)
+
 
 def run_directory(cfg: Config, model_dir: str) -> Path:
     """``$STEMSEG_MODELS_DIR/checkpoints/<TRAINING.MODE>/<model_dir>``; an absolute ``model_dir`` is taken as it is."""
@@ -207,7 +228,7 @@ def start_run(state: TrainingState, store: CheckpointStore, start: StartFrom, cf
     """
     if is_main:
         make_folder(store.directory)
-    source = start.restore_session or (store.newest() if start.resume else None)
+    source = start.from_run(store)
     if source is not None:
         state.restore(source)
         _refuse_fewer_iterations(state.progress.iterations, cfg, source)

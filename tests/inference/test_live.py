@@ -130,7 +130,9 @@ def test_the_command_line_segments_a_camera(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "Camera", lambda number: Opened(frames(10)))
-    monkeypatch.setattr(run, "load_segmenter", lambda *_: segmenter())
+    for name in ("build_network", "load_model_weights"):
+        monkeypatch.setattr(run, name, lambda *_: None)
+    monkeypatch.setattr(run, "make_segmenter", lambda *_: segmenter())
     (tmp_path / "weights.pth").write_bytes(b"")
     monkeypatch.setattr(run, "read_model_info", lambda _: run.ModelInfo())
     monkeypatch.setattr(VideoSegmenter, "segment", lambda *_: pytest.fail("the tracks are there already"))

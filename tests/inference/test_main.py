@@ -327,6 +327,26 @@ def test_classes_of_a_custom_model_are_named(workspace: Path) -> None:
     assert videos.category_names == {1: "lion", 2: "lamb"}
 
 
+@pytest.mark.parametrize("damage", ["other keys", "other shape", "not finite"])
+def test_weights_that_do_not_fit_are_refused_before_anything_is_opened_or_made(
+    workspace: Path, capsys: pytest.CaptureFixture, damage: str
+) -> None:
+    path = workspace / "model" / "000001.pth"
+    model = torch.load(path, weights_only=True)["model"]
+    name, value = next((name, value) for name, value in model.items() if value.is_floating_point())
+    changes = {
+        "other keys": {"stranger": value},
+        "other shape": {name: torch.zeros(7)},
+        "not finite": {name: torch.full_like(value, torch.nan)},
+    }
+    torch.save({"model": {**model, **changes[damage]}}, path)
+    (workspace / "val.json").write_text("damaged too, but not looked at")
+    assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "out")) == 1
+    error = capsys.readouterr().err
+    assert str(path) in error and [*changes[damage]][0] in error and "val.json" not in error
+    assert not (workspace / "out").exists()
+
+
 def test_an_unreadable_frame_is_named(workspace: Path, capsys: pytest.CaptureFixture) -> None:
     (workspace / "images" / "two" / "00001.jpg").write_bytes(b"broken")
     assert _run(workspace, "--dataset", "custom") == 1

@@ -118,6 +118,15 @@ def test_a_folder_in_use_is_refused_and_left_alone(command, tmp_path, capfd):
         assert [path.name for path in folder.iterdir()] == ["lock.json"]
 
 
+@pytest.mark.parametrize("flag", ["--initial_ckpt", "--restore_session"])
+def test_weights_that_do_not_fit_are_refused_before_data_are_read_and_a_folder_is_made(command, tmp_path, capfd, flag):
+    torch.save({"model": {"stranger": torch.zeros(2)}, "optimizer": {}, "iterations": 3}, tmp_path / "other.pth")
+    code = command(flag, str(tmp_path / "other.pth"), overrides=("DATA.CUSTOM.TRAIN_JSON=/nothing.json",))
+    error = capfd.readouterr().err
+    assert code == 1 and "does not fit the network" in error and "1 unexpected: stranger" in error
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_fewer_iterations_than_are_done_are_refused_and_the_record_kept(command, tmp_path, capfd):
     assert command(overrides=("TRAINING.MAX_ITERATIONS=2",)) == 0
     config = tmp_path / "checkpoints" / "custom" / "run" / "config.yaml"
