@@ -71,7 +71,8 @@ _SHARE, _WEIGHT, _FACTOR = Range(0, 1), Range(0, 1e6), Range(0, 1, above=True)
 _RANGES: dict[str, Range] = {
     "IMAGE_MEAN": Range(0, 255, length=3),
     "IMAGE_STD": Range(1e-4, 1e4, length=3),
-    **dict.fromkeys(("MIN_DIM", "MAX_DIM"), Range(1, 16384)),
+    "MIN_DIM": Range(16, 16384),  # the network's input is padded to multiples of 32: of less, most would be padding
+    "MAX_DIM": Range(32, 16384),
     "NUM_CLASSES": Range(2, 10000),
     "EMBEDDING_SIZE": Range(2, 64),
     "INTER_CHANNELS": _CHANNELS._replace(length=4),

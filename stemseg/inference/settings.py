@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from stemseg.config import Config, load_config
+from stemseg.config.schema import range_of
 from stemseg.config.yaml_reader import read_yaml
 from stemseg.data.preprocessing import build_preprocessor
 from stemseg.datasets import find_dataset
@@ -135,4 +136,13 @@ def _input_size(options: argparse.Namespace, cfg: Config) -> dict[str, int]:
     if options.min_dim is None and options.max_dim is None:
         return {}
     preprocessor = build_preprocessor(cfg, min_dim=options.min_dim, max_dim=options.max_dim)
-    return {"INPUT.MIN_DIM": preprocessor.min_dim, "INPUT.MAX_DIM": preprocessor.max_dim}
+    sizes = {"INPUT.MIN_DIM": preprocessor.min_dim, "INPUT.MAX_DIM": preprocessor.max_dim}
+    given = {"--min_dim": options.min_dim, "--max_dim": options.max_dim}
+    flags = " ".join(f"{flag} {value}" for flag, value in given.items() if value is not None)
+    for key, value in sizes.items():
+        limits = range_of(key)
+        if limits is not None and not limits.allows(value):
+            raise ConfigError(f"{flags} makes {key} {value}, expected {limits}; choose another size")
+    if preprocessor.min_dim > preprocessor.max_dim:
+        raise ConfigError(f"{flags}: the shorter side can't be longer than the longer one; choose other sizes")
+    return sizes

@@ -343,7 +343,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_opened_or_made(
     (workspace / "val.json").write_text("damaged too, but not looked at")
     assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "out")) == 1
     error = capsys.readouterr().err
-    assert str(path) in error and [*changes[damage]][0] in error and "val.json" not in error
+    assert str(path) in error and next(iter(changes[damage])) in error and "val.json" not in error
     assert not (workspace / "out").exists()
 
 
@@ -438,6 +438,22 @@ def test_flags_change_the_configuration(workspace: Path) -> None:
     assert (cfg.INFERENCE.SEEDINESS_THRESHOLD, cfg.CLUSTERING.MIN_SEEDINESS_PROB) == (0.4, 0.7)
     assert (cfg.INFERENCE.RESIZE_EMBEDDINGS, cfg.INFERENCE.AMP, cfg.CLUSTERING.MAX_INSTANCES) == (True, "bf16", 7)
     assert output_directory(options) == workspace / "model" / "inference"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--max_dim 1", "--max_dim 1 makes INPUT.MIN_DIM 1, expected a number from 16"),
+        ("--min_dim 20 --max_dim 31", "--min_dim 20 --max_dim 31 makes INPUT.MAX_DIM 31, expected a number from 32"),
+        ("--min_dim 0", "--min_dim 0 makes INPUT.MIN_DIM 0"),
+        ("--min_dim 20000", "--min_dim 20000 makes INPUT.MIN_DIM 20000"),
+        ("--min_dim 200 --max_dim 100", "--min_dim 200 --max_dim 100: the shorter side can't be longer"),
+    ],
+)
+def test_sizes_that_no_network_can_see_are_refused_by_their_flag(workspace: Path, flags: str, expected: str) -> None:
+    checkpoint = str(workspace / "model" / "000001.pth")
+    with pytest.raises(ConfigError, match=expected):
+        load_run_config(parse_arguments([checkpoint, "--dataset", "custom", *flags.split()]))
 
 
 def test_a_checkpoint_alone_takes_the_configuration_of_the_dataset(tmp_path: Path) -> None:
