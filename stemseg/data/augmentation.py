@@ -73,24 +73,33 @@ class FrameAugmenter:
 
     def change_colors(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Random brightness, hue and saturation, and sometimes motion blur, of [H, W, 3] uint8."""
-        self._photometric.seed_(int(rng.integers(2**31)))
-        return self._photometric(image=image)
-
-    @cached_property
-    def _photometric(self) -> Augmenter:
-        """Brightness, hue and saturation in one conversion to HSV, then sometimes motion blur."""
-        from stemseg.data.imgaug_import import iaa  # takes a second: import it only where something is augmented
-
         r = self._ranges
         limits = (round(r.hue * _HUE_STEPS / 255), r.saturation, r.brightness)
-        # every seed is replaced before use; without one, imgaug would draw it from its global state
-        color = [
-            iaa.WithChannels(channel, iaa.Add((-limit, limit), seed=0), seed=0) for channel, limit in enumerate(limits)
-        ]
-        steps = [iaa.WithColorspace("HSV", "BGR", children=color, seed=0)]
-        if r.blur_probability > 0:
-            steps.append(iaa.Sometimes(r.blur_probability, iaa.MotionBlur(k=list(r.blur_kernels), seed=0), seed=0))
-        return iaa.Sequential(steps, seed=0)
+        changed = shift_colors(image, *(int(rng.integers(-limit, limit, endpoint=True)) for limit in limits))
+        if rng.random() >= r.blur_probability:
+            return changed
+        self._blur.seed_(int(rng.integers(2**31)))
+        return self._blur(image=changed)
+
+    @cached_property
+    def _blur(self) -> Augmenter:
+        """Motion blur of a random size, direction and strength."""
+        from stemseg.data.imgaug_import import iaa  # takes a second: import it only where something is augmented
+
+        # the seed is replaced before use; without one, imgaug would draw it from its global state
+        return iaa.MotionBlur(k=list(self._ranges.blur_kernels), seed=0)
+
+
+def shift_colors(image: np.ndarray, hue: int, saturation: int, brightness: int) -> np.ndarray:
+    """Add to the HSV channels of an image [H, W, 3] uint8, B G R.
+
+    The hue, of 180 steps, goes around; the others stop at 0 and 255.
+    """
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    turned = ((np.arange(256) + hue) % _HUE_STEPS).astype(np.uint8)
+    cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), turned), hsv, 0)
+    cv2.add(hsv, (0, saturation, brightness, 0), dst=hsv)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=hsv)
 
 
 def warp_frame(frame: AnnotatedFrame, homography: np.ndarray) -> AnnotatedFrame:
@@ -112,7 +121,10 @@ def _warp_planes(planes: Sequence[np.ndarray], homography: np.ndarray) -> list[n
     """Warp planes [H, W] uint8 without mixing their values, four at a time: finding the way is most of the work."""
     warped: list[np.ndarray] = []
     for i in range(0, len(planes), 4):
-        stacked = cv2.merge(planes[i : i + 4])
+        group = list(planes[i : i + 4])
+        if len(group) == 2:
+            group.append(group[0])  # OpenCV takes twice as long for two as for three
+        stacked = cv2.merge(group)
         size = (stacked.shape[1], stacked.shape[0])
         warped += cv2.split(cv2.warpPerspective(stacked, homography, size, flags=cv2.INTER_NEAREST))
-    return warped
+    return warped[: len(planes)]

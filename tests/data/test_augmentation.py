@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
-from stemseg.data.augmentation import AugmentationRange, FrameAugmenter, warp_frame
+from stemseg.data.augmentation import AugmentationRange, FrameAugmenter, shift_colors, warp_frame
 from tests.helpers.tiny_datasets import random_masks
 
 RANGES = AugmentationRange(perspective=0.08, translation=0.1, rotation=12)
@@ -116,3 +116,22 @@ def test_brightness_stays_in_its_range_and_blur_is_optional():
     assert max(sharp) <= 2
     blurred = FrameAugmenter(AugmentationRange(perspective=0, translation=0, rotation=0, blur_probability=0.5))
     assert max(len(np.unique(blurred.change_colors(edge, rng)[5, :, 2])) for _ in range(30)) > 3
+
+
+@pytest.mark.parametrize("shifts", [(0, 0, 0), (4, 5, -40), (-4, -5, 40), (2, 3, 17)])
+def test_colors_are_shifted_as_by_imgaug(shifts):
+    from stemseg.data.imgaug_import import iaa
+
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    steps = [iaa.WithChannels(channel, iaa.Add(shift)) for channel, shift in enumerate(shifts)]
+    expected = iaa.WithColorspace("HSV", "BGR", children=steps)(image=image)
+    hue = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)[..., 0].astype(int) + shifts[0]
+    inside = (hue >= 0) & (hue < 180)  # imgaug's hues stop at 0
+    np.testing.assert_array_equal(shift_colors(image, *shifts)[inside], expected[inside])
+    assert inside.mean() > 0.9
+
+
+def test_the_hue_goes_around():
+    reds = np.array([[[0, 0, 255], [0, 8, 255]]], dtype=np.uint8)
+    hues = cv2.cvtColor(shift_colors(reds, -3, 0, 0), cv2.COLOR_BGR2HSV)[..., 0]
+    np.testing.assert_array_equal(hues, [[177, 178]])

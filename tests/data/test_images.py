@@ -74,6 +74,8 @@ def test_resizing_ids_equals_interpolating_each_mask():
         size = tuple(int(x) for x in rng.integers(1, 90, size=2))
         blocks = rng.integers(0, 5, (-(-height // 4), -(-width // 4)), dtype=np.uint8)
         ids = np.ascontiguousarray(blocks.repeat(4, axis=0).repeat(4, axis=1)[:height, :width])
+        ids[: rng.integers(height)] = 0  # ids in a part of the image alone
+        ids[:, rng.integers(width) + 1 :] = 0
         output = resized(ids, size)
         for value in range(1, 5):
             mask = torch.from_numpy(ids == value)[None, None].double()
@@ -87,6 +89,12 @@ def test_no_id_has_more_than_half_of_a_pixel_between_four():
     ids = np.array([[1, 2], [3, 4]], dtype=np.uint8)
     assert resized(ids, (1, 1)) == 0
     assert (resized(ids, (4, 4))[1:3, 1:3] == ids).all()  # 9/16 each
+
+
+def test_ids_between_the_pixels_that_are_mixed_vanish():
+    ids = np.zeros((40, 40), dtype=np.uint8)
+    ids[1, 1] = 1
+    assert not resized(ids, (4, 4)).any()
 
 
 def test_planes_are_resized_as_by_opencv():
