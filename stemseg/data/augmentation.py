@@ -98,7 +98,7 @@ def shift_colors(image: np.ndarray, hue: int, saturation: int, brightness: int) 
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     turned = ((np.arange(256) + hue) % _HUE_STEPS).astype(np.uint8)
     cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), turned), hsv, 0)
-    cv2.add(hsv, (0, saturation, brightness, 0), dst=hsv)
+    cv2.add(hsv, np.array((0, saturation, brightness, 0), dtype=np.float64), dst=hsv)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=hsv)
 
 
