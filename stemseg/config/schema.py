@@ -115,7 +115,7 @@ _RANGES: dict[str, Range] = {
     "ZOOM": Range(1, 100, length=2),
     "MOTION": Range(0, 100),
     "LIGHT": Range(0, 255),
-    **dict.fromkeys(("BEHIND_PROBABILITY", "BLUR_PROBABILITY"), _SHARE),
+    **dict.fromkeys(("BEHIND_PROBABILITY", "BLUR_PROBABILITY", "PAIR_PROBABILITY"), _SHARE),
 }  # fmt: skip
 
 

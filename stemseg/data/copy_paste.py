@@ -34,6 +34,7 @@ class CopyPasteRange:
         zoom: smallest and largest enlargement of the scene, small ones more often; 1: the largest part of it in the
             clip's proportions.
         motion: standard deviation of the way that an object goes in the clip, as a share of the image's sides.
+        pair_probability: of a pasted object to be two that touch and move as one, like rider and horse: one instance.
         behind_probability: of an object to pass behind what the scene's own masks show, not in front.
         light: largest change of brightness, in pixel values; contrast and saturation change along with it.
         blur_probability: of a blurred object, and of a blurred clip.
@@ -45,6 +46,7 @@ class CopyPasteRange:
     object_size: tuple[float, float] = (0.12, 0.6)
     zoom: tuple[float, float] = (1.0, 1.7)
     motion: float = 0.2
+    pair_probability: float = 0.0
     behind_probability: float = 0.25
     light: float = 30.0
     blur_probability: float = 0.25
@@ -95,6 +97,8 @@ class CopyPasteClips:
         clip = film(self._draw_clip(rng), self._ranges, rng)
         for _ in range(int(rng.integers(self._ranges.max_objects + 1))):
             cutout = self._draw_object(rng)
+            if cutout is not None and self._ranges.pair_probability > 0:
+                cutout = self._perhaps_joined(cutout, rng)
             if cutout is not None:
                 cutout = relight(resized(cutout, self._ranges, rng), clip, self._ranges, rng)
                 paths = object_paths(cutout, len(clip.frames), self._ranges, rng)
@@ -113,6 +117,11 @@ class CopyPasteClips:
             if usable:
                 return cut_out(donor, int(rng.choice(usable)))
         return None
+
+    def _perhaps_joined(self, cutout: Cutout, rng: np.random.Generator) -> Cutout:
+        """The object, or the object and a second one on it."""
+        second = self._draw_object(rng) if rng.random() < self._ranges.pair_probability else None
+        return cutout if second is None else joined(cutout, second, rng)
 
 
 def film(clip: AnnotatedClip, ranges: CopyPasteRange, rng: np.random.Generator) -> AnnotatedClip:
@@ -149,10 +158,43 @@ def cut_out(clip: AnnotatedClip, instance: int) -> Cutout:
     )
 
 
+def joined(first: Cutout, second: Cutout, rng: np.random.Generator) -> Cutout:
+    """Two objects as one: the second touches the first, mostly from above, and stays with it in all frames.
+
+    What touches and moves as one is one object, whatever its parts look like: so are a rider and a horse annotated in
+    videos. The second has a third to all of the first's area, and the first's class.
+    """
+    share = np.exp(rng.uniform(np.log(0.3), 0))
+    second = _scaled(second, min(np.sqrt(share * first.area / second.area), _MAX_ENLARGEMENT))
+    angle = rng.normal(-np.pi / 2, 0.8)
+    reach = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(0.6, 0.95)  # below 1 their rectangles overlap
+    boxes, others = _seen_boxes(first.alphas), _seen_boxes(second.alphas)
+    ways = boxes.mean(axis=1) - others.mean(axis=1) + reach * (np.ptp(boxes, axis=1) + np.ptp(others, axis=1)) / 2
+    corners = np.rint(ways).astype(int)  # of the second's crop in the first's, (x, y) in each frame
+    low = np.minimum(corners.min(axis=0), 0)
+    high = np.maximum(corners.max(axis=0) + second.alphas[0].shape[::-1], first.alphas[0].shape[::-1])
+    below = _on_canvas(first, np.broadcast_to(-low, corners.shape), high - low)
+    above = _on_canvas(second, corners - low, high - low)
+    if rng.random() < 0.3:
+        below, above = above, below
+    images, alphas = zip(*map(_over, below, above), strict=True)
+    areas = [np.count_nonzero(alpha >= _OPAQUE) for alpha in alphas]
+    return first._replace(
+        images=list(images),
+        alphas=list(alphas),
+        center=first.center - low,
+        area=float(np.median([area for area in areas if area])),
+        name=f"{first.name}+{second.name}",
+    )
+
+
 def resized(cutout: Cutout, ranges: CopyPasteRange, rng: np.random.Generator) -> Cutout:
     """The object in a random one of the sizes that it may have."""
     size = np.exp(rng.uniform(*np.log(ranges.object_size)))
-    scale = min(size * np.sqrt(ranges.height * ranges.width / cutout.area), _MAX_ENLARGEMENT)
+    return _scaled(cutout, min(size * np.sqrt(ranges.height * ranges.width / cutout.area), _MAX_ENLARGEMENT))
+
+
+def _scaled(cutout: Cutout, scale: float) -> Cutout:
     height, width = cutout.alphas[0].shape
     new_size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -227,6 +269,7 @@ def build_copy_paste(cfg: Config, sources: Sequence[ClipSource]) -> CopyPasteCli
         object_size=tuple(section.OBJECT_SIZE),
         zoom=tuple(section.ZOOM),
         motion=section.MOTION,
+        pair_probability=section.PAIR_PROBABILITY,
         behind_probability=section.BEHIND_PROBABILITY,
         light=section.LIGHT,
         blur_probability=section.BLUR_PROBABILITY,
@@ -239,6 +282,37 @@ def _is_usable(donor: AnnotatedClip, instance: int) -> bool:
     """Whether an instance is seen, and not too small, in the first, the middle and the last frame."""
     frames = [donor.frames[t] for t in (0, len(donor.frames) // 2, -1)]
     return all(frame.ids.mask(instance).mean() >= _MIN_SHARE for frame in frames)
+
+
+def _seen_boxes(alphas: Sequence[np.ndarray]) -> np.ndarray:
+    """Corners [T, 2, 2] (x, y) of what is seen in each frame; where nothing is, as in the frame before, or after."""
+    boxes: list[np.ndarray | None] = []
+    for box in map(mask_box, alphas):
+        found = box and np.array([[box[1].start, box[0].start], [box[1].stop, box[0].stop]])
+        boxes.append(boxes[-1] if found is None and boxes else found)
+    first = next(box for box in boxes if box is not None)
+    return np.stack([first if box is None else box for box in boxes])
+
+
+def _on_canvas(cutout: Cutout, corners: np.ndarray, size: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Each frame's image and alpha on a canvas of ``size``, (width, height), with the crop's corner at (x, y)."""
+    layers = []
+    height, width = cutout.alphas[0].shape
+    for image, alpha, (left, top) in zip(cutout.images, cutout.alphas, corners, strict=True):
+        margins = (top, size[1] - height - top, left, size[0] - width - left)
+        layers.append((cv2.copyMakeBorder(image, *margins, cv2.BORDER_REPLICATE),
+                       cv2.copyMakeBorder(alpha, *margins, cv2.BORDER_CONSTANT)))  # fmt: skip
+    return layers
+
+
+def _over(below: tuple[np.ndarray, np.ndarray], above: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Image and alpha of one layer over another."""
+    (image, alpha), (top_image, top_alpha) = below, above
+    top = top_alpha.astype(np.float32)[..., None] / 255
+    rest = (1 - top) * alpha[..., None] / 255
+    whole = top + rest
+    mixed = (top_image * top + image * rest) / np.maximum(whole, 1e-6)
+    return np.where(whole > 0, np.rint(mixed), image).astype(np.uint8), np.rint(whole[..., 0] * 255).astype(np.uint8)
 
 
 def _warp_frame(frame: AnnotatedFrame, matrix: np.ndarray, size: tuple[int, int]) -> AnnotatedFrame:
