@@ -1,9 +1,11 @@
 """Clips made of other clips: what is painted, and what the masks say is seen."""
 
+import cv2
 import numpy as np
 import pytest
 
 from stemseg.config import load_config
+from stemseg.data import copy_paste
 from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
 from stemseg.data.copy_paste import (
     CopyPasteClips,
@@ -12,12 +14,14 @@ from stemseg.data.copy_paste import (
     change_colors,
     cut_out,
     film,
+    joined,
     object_paths,
     paste,
     relight,
     resized,
 )
 from stemseg.data.dataset import build_training_dataset
+from stemseg.data.images import mask_box
 from stemseg.utils.errors import ConfigError
 from tests.helpers.tiny_datasets import custom_config, make_videos
 
@@ -166,8 +170,55 @@ def test_light_stays_within_limits_and_keeps_masks():
     assert lit.alphas is cutout.alphas and lit.images[0].shape == cutout.images[0].shape
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_pair_touches_in_every_frame_and_moves_as_one(seed):
+    first = cut_out(square_clip((4, 3, 12), size=(40, 60)), 0)
+    second = cut_out(square_clip((9, 8, 10), size=(40, 60), category=2, color=120), 0)
+    pair = joined(first, second, np.random.default_rng(seed))
+    assert pair.category_id == 1 and pair.name == "squares+squares"
+    assert {image.shape for image in pair.images} == {(*pair.alphas[0].shape, 3)}
+    left_edges = []
+    for alpha in pair.alphas:
+        seen = (alpha >= 128).astype(np.uint8)
+        assert cv2.connectedComponents(seen)[0] == 2  # the ground and one piece
+        assert 144 < seen.sum() <= 144 + 144 + 30
+        left_edges.append(mask_box(seen)[1].start)
+    assert left_edges == sorted(left_edges) and left_edges[-1] - left_edges[0] == 2  # as both squares move
+    assert abs(pair.area - np.median([(a >= 128).sum() for a in pair.alphas])) < 1
+
+
+def test_a_pair_keeps_the_first_objects_place_under_its_center():
+    first = cut_out(square_clip((4, 3, 12), size=(40, 60)), 0)
+    second = cut_out(square_clip((9, 8, 10), size=(40, 60)), 0)
+    for seed in range(8):
+        pair = joined(first, second, np.random.default_rng(seed))
+        left, top = np.rint(pair.center - first.center).astype(int)
+        for alpha, own in zip(pair.alphas, first.alphas, strict=True):
+            part = alpha[top : top + own.shape[0], left : left + own.shape[1]]
+            assert (part[own > 0] == 255).all()
+
+
+def test_a_frame_without_the_second_object_shows_the_first_alone():
+    first = cut_out(square_clip((4, 3, 12), size=(40, 60)), 0)
+    second = cut_out(square_clip((9, 8, 10), size=(40, 60)), 0)
+    second.alphas[0][:] = 0
+    pair = joined(first, second, np.random.default_rng(0))
+    assert (pair.alphas[0] > 0).sum() == 144 < (pair.alphas[1] > 0).sum()
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_a_pair_is_one_instance_as_often_as_asked(monkeypatch, probability):
+    pairs = []
+    monkeypatch.setattr(copy_paste, "joined", lambda *parts: pairs.append(joined(*parts)) or pairs[-1])
+    clips = clips_of(square_clip((4, 6, 8)), max_objects=1, pair_probability=probability)
+    counts = [len(clips.draw(0, np.random.default_rng(seed)).category_ids) for seed in range(40)]
+    assert set(counts) == {1, 2}  # the scene's square, and perhaps one more
+    assert abs(len(pairs) / counts.count(2) - probability) < 0.25
+    assert (len(pairs) == counts.count(2)) == (probability == 1.0)
+
+
 def test_a_clip_is_a_function_of_the_generator_alone():
-    clips = clips_of(square_clip((4, 6, 8)), square_clip((2, 2, 9), color=90, category=2), blur_probability=0.5)
+    clips = clips_of(square_clip((4, 6, 8)), square_clip((2, 2, 9), color=90, category=2), blur_probability=0.5, pair_probability=0.5)
     names, counts = set(), set()
     for seed in range(12):
         first, again = (clips.draw(0, np.random.default_rng(seed)) for _ in range(2))
