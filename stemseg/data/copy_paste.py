@@ -97,13 +97,23 @@ class CopyPasteClips:
         clip = film(self._draw_clip(rng), self._ranges, rng)
         for _ in range(int(rng.integers(self._ranges.max_objects + 1))):
             cutout = self._draw_object(rng)
-            if cutout is not None and self._ranges.pair_probability > 0:
-                cutout = self._perhaps_joined(cutout, rng)
             if cutout is not None:
-                cutout = relight(resized(cutout, self._ranges, rng), clip, self._ranges, rng)
-                paths = object_paths(cutout, len(clip.frames), self._ranges, rng)
-                clip = paste(clip, cutout, paths, in_front=rng.random() >= self._ranges.behind_probability)
+                clip = self._pasted(clip, resized(cutout, self._ranges, rng), rng)
         return replace(change_colors(clip, self._ranges, rng), name=f"{self.name}/{clip.name}")
+
+    def _pasted(self, clip: AnnotatedClip, cutout: Cutout, rng: np.random.Generator) -> AnnotatedClip:
+        """The clip with the object in it, or with the object and another on it as one instance."""
+        ranges = self._ranges
+        cutout = relight(cutout, clip, ranges, rng)
+        paths = object_paths(cutout, len(clip.frames), ranges, rng)
+        in_front = rng.random() >= ranges.behind_probability
+        pasted = paste(clip, cutout, paths, in_front=in_front)
+        if ranges.pair_probability > 0 and rng.random() < ranges.pair_probability:  # 0 leaves the draws as they were
+            rider = self._draw_object(rng)
+            if rider is not None:
+                paths = rider_paths(rider, cutout, paths, rng)
+                pasted = paste(pasted, relight(rider, clip, ranges, rng), paths, in_front=in_front, as_part=True)
+        return pasted
 
     def _draw_clip(self, rng: np.random.Generator) -> AnnotatedClip:
         source = self._sources[int(rng.choice(len(self._sources), p=self._shares))]
@@ -117,11 +127,6 @@ class CopyPasteClips:
             if usable:
                 return cut_out(donor, int(rng.choice(usable)))
         return None
-
-    def _perhaps_joined(self, cutout: Cutout, rng: np.random.Generator) -> Cutout:
-        """The object, or the object and a second one on it."""
-        second = self._draw_object(rng) if rng.random() < self._ranges.pair_probability else None
-        return cutout if second is None else joined(cutout, second, rng)
 
 
 def film(clip: AnnotatedClip, ranges: CopyPasteRange, rng: np.random.Generator) -> AnnotatedClip:
@@ -158,43 +163,10 @@ def cut_out(clip: AnnotatedClip, instance: int) -> Cutout:
     )
 
 
-def joined(first: Cutout, second: Cutout, rng: np.random.Generator) -> Cutout:
-    """Two objects as one: the second touches the first, mostly from above, and stays with it in all frames.
-
-    What touches and moves as one is one object, whatever its parts look like: so are a rider and a horse annotated in
-    videos. The second has a third to all of the first's area, and the first's class.
-    """
-    share = np.exp(rng.uniform(np.log(0.3), 0))
-    second = _scaled(second, min(np.sqrt(share * first.area / second.area), _MAX_ENLARGEMENT))
-    angle = rng.normal(-np.pi / 2, 0.8)
-    reach = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(0.6, 0.95)  # below 1 their rectangles overlap
-    boxes, others = _seen_boxes(first.alphas), _seen_boxes(second.alphas)
-    ways = boxes.mean(axis=1) - others.mean(axis=1) + reach * (np.ptp(boxes, axis=1) + np.ptp(others, axis=1)) / 2
-    corners = np.rint(ways).astype(int)  # of the second's crop in the first's, (x, y) in each frame
-    low = np.minimum(corners.min(axis=0), 0)
-    high = np.maximum(corners.max(axis=0) + second.alphas[0].shape[::-1], first.alphas[0].shape[::-1])
-    below = _on_canvas(first, np.broadcast_to(-low, corners.shape), high - low)
-    above = _on_canvas(second, corners - low, high - low)
-    if rng.random() < 0.3:
-        below, above = above, below
-    images, alphas = zip(*map(_over, below, above), strict=True)
-    areas = [np.count_nonzero(alpha >= _OPAQUE) for alpha in alphas]
-    return first._replace(
-        images=list(images),
-        alphas=list(alphas),
-        center=first.center - low,
-        area=float(np.median([area for area in areas if area])),
-        name=f"{first.name}+{second.name}",
-    )
-
-
 def resized(cutout: Cutout, ranges: CopyPasteRange, rng: np.random.Generator) -> Cutout:
     """The object in a random one of the sizes that it may have."""
     size = np.exp(rng.uniform(*np.log(ranges.object_size)))
-    return _scaled(cutout, min(size * np.sqrt(ranges.height * ranges.width / cutout.area), _MAX_ENLARGEMENT))
-
-
-def _scaled(cutout: Cutout, scale: float) -> Cutout:
+    scale = min(size * np.sqrt(ranges.height * ranges.width / cutout.area), _MAX_ENLARGEMENT)
     height, width = cutout.alphas[0].shape
     new_size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -233,17 +205,45 @@ def object_paths(cutout: Cutout, num_frames: int, ranges: CopyPasteRange, rng: n
     return matrices
 
 
-def paste(clip: AnnotatedClip, cutout: Cutout, matrices: Sequence[np.ndarray], *, in_front: bool) -> AnnotatedClip:
+def rider_paths(
+    rider: Cutout, mount: Cutout, matrices: Sequence[np.ndarray], rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Matrices [2, 3] that keep an object on another, mostly on top of it, in all frames.
+
+    What touches and moves as one is one object, whatever its parts look like: so are a rider and a horse annotated in
+    videos.
+
+    Args:
+        rider: gets a third to all of the mount's area.
+        matrices: the mount's own, from its crop to its place in each frame.
+    """
+    share = np.exp(rng.uniform(np.log(0.3), 0))
+    scale = min(np.sqrt(share * mount.area / rider.area), _MAX_ENLARGEMENT)
+    angle = rng.normal(-np.pi / 2, 0.8)
+    reach = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(0.6, 0.95)  # below 1 their rectangles overlap
+    low, high = _seen_corners(mount.alphas)
+    own_low, own_high = (scale * corner for corner in _seen_corners(rider.alphas))
+    shifts = (low + high - own_low - own_high) / 2 + reach * (high - low + own_high - own_low) / 2
+    to_mount = np.array([[[scale, 0, x], [0, scale, y], [0, 0, 1]] for x, y in shifts])
+    return list(np.stack(matrices) @ to_mount)
+
+
+def paste(
+    clip: AnnotatedClip, cutout: Cutout, matrices: Sequence[np.ndarray], *, in_front: bool, as_part: bool = False
+) -> AnnotatedClip:
     """The clip with the object in it, as its last instance.
 
     Args:
         matrices: from the crop to the frame, one a frame.
         in_front: whether it covers the clip's instances; else they cover it.
+        as_part: it becomes a part of what is the last instance already, of that one's class.
     """
-    number = len(clip.category_ids)
+    number = len(clip.category_ids) - as_part
     layers = zip(clip.frames, cutout.images, cutout.alphas, matrices, strict=True)
     frames = [_paste_frame(*layer, number=number, in_front=in_front) for layer in layers]
-    return replace(clip, frames=frames, category_ids=(*clip.category_ids, cutout.category_id))
+    return replace(
+        clip, frames=frames, category_ids=clip.category_ids if as_part else (*clip.category_ids, cutout.category_id)
+    )
 
 
 def change_colors(clip: AnnotatedClip, ranges: CopyPasteRange, rng: np.random.Generator) -> AnnotatedClip:
@@ -284,35 +284,16 @@ def _is_usable(donor: AnnotatedClip, instance: int) -> bool:
     return all(frame.ids.mask(instance).mean() >= _MIN_SHARE for frame in frames)
 
 
-def _seen_boxes(alphas: Sequence[np.ndarray]) -> np.ndarray:
-    """Corners [T, 2, 2] (x, y) of what is seen in each frame; where nothing is, as in the frame before, or after."""
-    boxes: list[np.ndarray | None] = []
-    for box in map(mask_box, alphas):
-        found = box and np.array([[box[1].start, box[0].start], [box[1].stop, box[0].stop]])
-        boxes.append(boxes[-1] if found is None and boxes else found)
-    first = next(box for box in boxes if box is not None)
-    return np.stack([first if box is None else box for box in boxes])
-
-
-def _on_canvas(cutout: Cutout, corners: np.ndarray, size: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each frame's image and alpha on a canvas of ``size``, (width, height), with the crop's corner at (x, y)."""
-    layers = []
-    height, width = cutout.alphas[0].shape
-    for image, alpha, (left, top) in zip(cutout.images, cutout.alphas, corners, strict=True):
-        margins = (top, size[1] - height - top, left, size[0] - width - left)
-        layers.append((cv2.copyMakeBorder(image, *margins, cv2.BORDER_REPLICATE),
-                       cv2.copyMakeBorder(alpha, *margins, cv2.BORDER_CONSTANT)))  # fmt: skip
-    return layers
-
-
-def _over(below: tuple[np.ndarray, np.ndarray], above: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Image and alpha of one layer over another."""
-    (image, alpha), (top_image, top_alpha) = below, above
-    top = top_alpha.astype(np.float32)[..., None] / 255
-    rest = (1 - top) * alpha[..., None] / 255
-    whole = top + rest
-    mixed = (top_image * top + image * rest) / np.maximum(whole, 1e-6)
-    return np.where(whole > 0, np.rint(mixed), image).astype(np.uint8), np.rint(whole[..., 0] * 255).astype(np.uint8)
+def _seen_corners(alphas: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """First and last corner [T, 2], (x, y), of what is seen in each frame; where nothing is, as in the frame before."""
+    boxes = [mask_box(alpha) for alpha in alphas]
+    last = next(box for box in boxes if box is not None)
+    corners = []
+    for box in boxes:
+        last = last if box is None else box
+        corners.append([[last[1].start, last[0].start], [last[1].stop, last[0].stop]])
+    low, high = np.moveaxis(np.array(corners, dtype=np.float64), 1, 0)
+    return low, high
 
 
 def _warp_frame(frame: AnnotatedFrame, matrix: np.ndarray, size: tuple[int, int]) -> AnnotatedFrame:
@@ -347,11 +328,12 @@ def _paste_frame(
     mixed = frame.image.copy()
     mixed[box] = np.rint(moved[box] * share + mixed[box] * (1 - share))
     visible = (alpha >= _OPAQUE).view(np.uint8)
-    masks = [(i, frame.ids.mask(i) & ~visible & 1) for i in frame.ids.places]
+    masks: dict[int, np.ndarray] = {i: frame.ids.mask(i) & ~visible & 1 for i in frame.ids.places}
+    masks[number] = masks.get(number, 0) | visible
     return replace(
         frame,
         image=mixed,
-        ids=pack_masks([*masks, (number, visible)], height, width),
+        ids=pack_masks(list(masks.items()), height, width),
         ignore=None if frame.ignore is None else frame.ignore & ~visible & 1,
         valid=None if frame.valid is None else frame.valid | visible,
     )

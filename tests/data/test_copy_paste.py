@@ -14,14 +14,13 @@ from stemseg.data.copy_paste import (
     change_colors,
     cut_out,
     film,
-    joined,
     object_paths,
     paste,
     relight,
     resized,
+    rider_paths,
 )
 from stemseg.data.dataset import build_training_dataset
-from stemseg.data.images import mask_box
 from stemseg.utils.errors import ConfigError
 from tests.helpers.tiny_datasets import custom_config, make_videos
 
@@ -171,45 +170,46 @@ def test_light_stays_within_limits_and_keeps_masks():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_pair_touches_in_every_frame_and_moves_as_one(seed):
-    first = cut_out(square_clip((4, 3, 12), size=(40, 60)), 0)
-    second = cut_out(square_clip((9, 8, 10), size=(40, 60), category=2, color=120), 0)
-    pair = joined(first, second, np.random.default_rng(seed))
-    assert pair.category_id == 1 and pair.name == "squares+squares"
-    assert {image.shape for image in pair.images} == {(*pair.alphas[0].shape, 3)}
-    left_edges = []
-    for alpha in pair.alphas:
-        seen = (alpha >= 128).astype(np.uint8)
-        assert cv2.connectedComponents(seen)[0] == 2  # the ground and one piece
-        assert 144 < seen.sum() <= 144 + 144 + 30
-        left_edges.append(mask_box(seen)[1].start)
-    assert left_edges == sorted(left_edges) and left_edges[-1] - left_edges[0] == 2  # as both squares move
-    assert abs(pair.area - np.median([(a >= 128).sum() for a in pair.alphas])) < 1
+def test_a_rider_touches_its_mount_in_every_frame_and_moves_with_it(seed):
+    mount = cut_out(square_clip((4, 3, 12), size=(60, 80)), 0)
+    rider = cut_out(square_clip((9, 8, 10), size=(60, 80), category=2), 0)
+    paths = [np.array([[1.0, 0, 30 + 2 * t], [0, 1.0, 24]]) for t in range(3)]
+    clip = paste(square_clip(size=(60, 80), color=10), mount, paths, in_front=True)
+    alone = [frame.ids.mask(0).sum() for frame in clip.frames]
+    on_it = rider_paths(rider, mount, paths, np.random.default_rng(seed))
+    clip = paste(clip, rider, on_it, in_front=True, as_part=True)
+    assert clip.category_ids == (1,)
+    for own, frame in zip(alone, clip.frames, strict=True):
+        mask = frame.ids.mask(0)
+        assert cv2.connectedComponents(mask)[0] == 2  # the ground and one piece
+        assert own < mask.sum() <= 2.1 * own
+        assert ((mask > 0) != (frame.image > 130).all(axis=2)).sum() <= 6  # two halves of a pixel's edge are brighter
+    np.testing.assert_allclose(np.diff(on_it, axis=0)[:, :, 2], [[2, 0], [2, 0]])  # the mount's way
 
 
-def test_a_pair_keeps_the_first_objects_place_under_its_center():
-    first = cut_out(square_clip((4, 3, 12), size=(40, 60)), 0)
-    second = cut_out(square_clip((9, 8, 10), size=(40, 60)), 0)
-    for seed in range(8):
-        pair = joined(first, second, np.random.default_rng(seed))
-        left, top = np.rint(pair.center - first.center).astype(int)
-        for alpha, own in zip(pair.alphas, first.alphas, strict=True):
-            part = alpha[top : top + own.shape[0], left : left + own.shape[1]]
-            assert (part[own > 0] == 255).all()
+def test_a_rider_out_of_sight_in_the_first_frames_keeps_its_place():
+    mount = cut_out(square_clip((4, 3, 12), size=(60, 80)), 0)
+    rider = cut_out(square_clip((9, 8, 10), size=(60, 80)), 0)
+    rider.alphas[0][:] = 0
+    paths = rider_paths(rider, mount, [np.eye(2, 3)] * 3, np.random.default_rng(0))
+    assert np.isfinite(paths).all() and np.abs(np.diff(paths, axis=0)).max() <= 1 + 1e-9
 
 
-def test_a_frame_without_the_second_object_shows_the_first_alone():
-    first = cut_out(square_clip((4, 3, 12), size=(40, 60)), 0)
-    second = cut_out(square_clip((9, 8, 10), size=(40, 60)), 0)
-    second.alphas[0][:] = 0
-    pair = joined(first, second, np.random.default_rng(0))
-    assert (pair.alphas[0] > 0).sum() == 144 < (pair.alphas[1] > 0).sum()
+def test_a_part_behind_the_scene_is_behind_its_own_instance_too():
+    scene = square_clip((4, 6, 8), color=10)
+    part = cut_out(square_clip((2, 2, 5), color=10), 0)._replace(category_id=2)
+    part.images[:] = [np.full_like(image, 200) for image in part.images]
+    clip = paste(scene, part, [SHIFT] * 3, in_front=False, as_part=True)
+    assert clip.category_ids == (1,)
+    for old, frame in zip(scene.frames, clip.frames, strict=True):
+        np.testing.assert_array_equal(frame.image[old.ids.mask(0) > 0], 255)
+        np.testing.assert_array_equal(frame.ids.mask(0) > 0, (frame.image > 130).all(axis=2))
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 def test_a_pair_is_one_instance_as_often_as_asked(monkeypatch, probability):
     pairs = []
-    monkeypatch.setattr(copy_paste, "joined", lambda *parts: pairs.append(joined(*parts)) or pairs[-1])
+    monkeypatch.setattr(copy_paste, "rider_paths", lambda *a: pairs.append(rider_paths(*a)) or pairs[-1])
     clips = clips_of(square_clip((4, 6, 8)), max_objects=1, pair_probability=probability)
     counts = [len(clips.draw(0, np.random.default_rng(seed)).category_ids) for seed in range(40)]
     assert set(counts) == {1, 2}  # the scene's square, and perhaps one more
@@ -218,7 +218,8 @@ def test_a_pair_is_one_instance_as_often_as_asked(monkeypatch, probability):
 
 
 def test_a_clip_is_a_function_of_the_generator_alone():
-    clips = clips_of(square_clip((4, 6, 8)), square_clip((2, 2, 9), color=90, category=2), blur_probability=0.5, pair_probability=0.5)
+    squares = square_clip((4, 6, 8)), square_clip((2, 2, 9), color=90, category=2)
+    clips = clips_of(*squares, blur_probability=0.5, pair_probability=0.5)
     names, counts = set(), set()
     for seed in range(12):
         first, again = (clips.draw(0, np.random.default_rng(seed)) for _ in range(2))
