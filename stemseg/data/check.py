@@ -38,17 +38,19 @@ class _Image(NamedTuple):
 
 def check_training_data(
     opened: Iterable[OpenedVideos | OpenedStills],
+    held_out: OpenedVideos | None = None,
     *,
     process: ProcessInfo,
     tolerant: bool = False,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Look at every image and mask of the training sets; the processes share the images.
+    """Look at every image and mask of the training sets and the held-out videos; the processes share the images.
 
     Args:
         opened: the training sets.
+        held_out: the videos that the run is measured on, where it is.
         process: which of the processes this is; all of them must call this together.
-        tolerant: warn of what is found, instead of raising an error.
+        tolerant: warn of what is found in the training sets, instead of raising an error.
         is_cancelled: asked again and again; True ends the check.
 
     Returns:
@@ -57,7 +59,7 @@ def check_training_data(
     Raises:
         DataError: with the images and masks that can't be used.
     """
-    for data in opened:
+    for data in [*opened, *([] if held_out is None else [held_out])]:
         images, memory = _images(data), _memory(data)
         seen = (
             files_fingerprint([data.annotations.source, *(image.path for image in images)]) if process.is_main else ""
@@ -73,7 +75,8 @@ def check_training_data(
             return False
         problems = [problem for part, _ in parts for problem in part]
         if problems:
-            _tell(problems, len(images), data, tolerant)
+            may_skip = data is not held_out  # samples to skip are those of the training
+            _tell(problems, len(images), data, tolerant=tolerant and may_skip, may_skip=may_skip)
         elif process.is_main:
             _remember(memory, seen)
     return True
@@ -115,14 +118,14 @@ def _problem(image: _Image) -> str:
     return ""
 
 
-def _tell(problems: Sequence[str], num_images: int, data: OpenedVideos | OpenedStills, tolerant: bool) -> None:
+def _tell(
+    problems: Sequence[str], num_images: int, data: OpenedVideos | OpenedStills, *, tolerant: bool, may_skip: bool
+) -> None:
     head = f"{data.annotations.source}: {len(problems)} problems among {num_images} images and their masks:"
     listing = f"{head}\n{shorten_list(problems, _SHOWN, separator=chr(10))}"
     if not tolerant:
-        raise DataError(
-            f"{listing}\nMend them, take them out of the annotation file, or go past samples that have them by "
-            "--skip_bad_samples N"
-        )
+        skip = ", or go past samples that have them by --skip_bad_samples N" if may_skip else ""
+        raise DataError(f"{listing}\nMend them, or take them out of the annotation file{skip}")
     _logger.warning("%s", listing)
 
 

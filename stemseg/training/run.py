@@ -38,7 +38,7 @@ from stemseg.training.logger import LOG_NAME, TrainingLogger, log_to_file
 from stemseg.training.loss import TrainingLoss, build_loss
 from stemseg.training.optimizer import build_optimizer, build_scaler, build_schedule
 from stemseg.training.trainer import OptimizationStep, Trainer
-from stemseg.training.validation import best_measure, build_validator
+from stemseg.training.validation import best_measure, build_validator, open_validation_split
 from stemseg.training.visualization import build_visualizer
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
@@ -69,7 +69,8 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
         start.check(training_loss.network, store)  # before data are looked at and a folder is made
         sets = open_training_sets(cfg)
         dataset = build_training_dataset(cfg, sets)
-    if not (options.no_data_check or check_data(sets.values(), options, process, interrupts)):
+        held_out = open_validation_split(cfg) if options.eval_interval else None
+    if not (options.no_data_check or check_data(sets.values(), held_out, options, process, interrupts)):
         return interrupts.exit_code
     log = TrainingLogger(
         directory / "logs" if process.is_main else None,
@@ -100,7 +101,7 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
             device=device,
             interrupts=interrupts,
             paint=build_visualizer(cfg, training_loss.network.free_dim_bandwidths),
-            evaluate=build_validator(cfg, process, device, state.category_names) if options.eval_interval else None,
+            evaluate=build_validator(cfg, held_out, process, device, state.category_names) if held_out else None,
         )
         if trainer.run():
             _logger.info(
@@ -113,6 +114,7 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
 
 def check_data(
     sets: Iterable[OpenedVideos | OpenedStills],
+    held_out: OpenedVideos | None,
     options: argparse.Namespace,
     process: ProcessInfo,
     interrupts: InterruptListener,
@@ -122,7 +124,11 @@ def check_data(
 
     with distributed.alike():
         return check_training_data(
-            sets, process=process, tolerant=options.skip_bad_samples > 0, is_cancelled=lambda: interrupts.requested
+            sets,
+            held_out,
+            process=process,
+            tolerant=options.skip_bad_samples > 0,
+            is_cancelled=lambda: interrupts.requested,
         )
 
 

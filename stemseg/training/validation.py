@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stemseg.config import Config
-from stemseg.data.sources import open_videos
+from stemseg.data.sources import OpenedVideos, open_videos
 from stemseg.datasets import find_dataset
 from stemseg.modeling.network import Network
 from stemseg.structures.annotations import VideoAnnotations
@@ -76,30 +76,44 @@ class Validator:
         return {f"{TAG}/{name}": value for name, value in defined.items()}
 
 
-def build_validator(
-    cfg: Config, process: ProcessInfo, device: torch.device, category_names: Mapping[int, str] = MappingProxyType({})
-) -> Validator:
-    """A validator on the validation split of TRAINING.MODE's dataset (DATA.CUSTOM.VAL_* for custom).
-
-    Args:
-        category_names: of the classes that are trained, by id; the split's classes are those of the same names.
+def open_validation_split(cfg: Config) -> OpenedVideos:
+    """The validation split of TRAINING.MODE's dataset (DATA.CUSTOM.VAL_* for custom).
 
     Raises:
         DataError: where the split is missing or has no public annotations.
-        ConfigError: where the overlap of inference's clips is impossible, or no class of the split is trained; now, not
-            after the first iterations.
+        ConfigError: where the overlap of inference's clips is impossible; now, not after the first iterations.
     """
     from stemseg.evaluation.ground_truth import unannotated_error
     from stemseg.inference.chaining import ClipSchedule
+
+    ClipSchedule(cfg.INPUT.NUM_FRAMES, cfg.DATA[find_dataset(cfg.TRAINING.MODE).section].INFERENCE_FRAME_OVERLAP)
+    opened = open_videos(cfg.TRAINING.MODE, "val", cfg)
+    if not opened.annotations.is_annotated:
+        raise unannotated_error(opened.annotations.source, "the file")
+    return opened
+
+
+def build_validator(
+    cfg: Config,
+    held_out: OpenedVideos,
+    process: ProcessInfo,
+    device: torch.device,
+    category_names: Mapping[int, str] = MappingProxyType({}),
+) -> Validator:
+    """A validator on held-out videos.
+
+    Args:
+        category_names: of the classes that are trained, by id; the videos' classes are those of the same names.
+
+    Raises:
+        ConfigError: where no class of the videos is trained.
+    """
     from stemseg.inference.frame_sources import open_sequence
     from stemseg.inference.inputs import match_model_classes
     from stemseg.inference.runner import with_known_classes
     from stemseg.inference.video_segmenter import build_segmenter
 
-    ClipSchedule(cfg.INPUT.NUM_FRAMES, cfg.DATA[find_dataset(cfg.TRAINING.MODE).section].INFERENCE_FRAME_OVERLAP)
-    annotations, image_dir = open_videos(cfg.TRAINING.MODE, "val", cfg)
-    if not annotations.is_annotated:
-        raise unannotated_error(annotations.source, "the file")
+    annotations, image_dir = held_out
     labels, source = annotations.category_labels, str(annotations.source)
     classes = None if cfg.INPUT.NUM_CLASSES == 2 else match_model_classes(category_names, labels, cfg, source)
 

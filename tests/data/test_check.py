@@ -56,6 +56,17 @@ def test_with_samples_that_may_be_skipped_problems_are_warnings(videos, caplog):
     assert "1 problems among 15 images" in caplog.text
 
 
+def test_held_out_videos_are_checked_as_well_and_have_no_samples_to_skip(videos, tmp_path_factory):
+    held_out = tmp_path_factory.mktemp("held out")
+    make_videos(held_out, (3,))
+    opened = OpenedVideos(load_video_annotations(held_out / "videos.json"), held_out)
+    assert _check(videos, held_out=opened) and (held_out / ".videos.json.checked").is_file()
+    (held_out / "seq0" / "00001.png").unlink()
+    with pytest.raises(DataError, match=r"sequence 'seq0', frame 1.*does not exist") as caught:
+        _check(videos, held_out=opened, tolerant=True)
+    assert "--skip_bad_samples" not in str(caught.value)
+
+
 def test_masks_of_another_size_are_named(videos):
     content = json.loads((videos / "videos.json").read_text())
     first = content["sequences"][0]["segmentations"][2]

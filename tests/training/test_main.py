@@ -247,3 +247,14 @@ def test_measuring_needs_annotations(command, tmp_path, tiny_dataset, capfd):
     held_out += ("DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1",)
     assert command("--eval_interval", "1", overrides=held_out) == 1
     assert "can't be computed locally" in capfd.readouterr().err
+
+
+def test_held_out_images_are_looked_at_before_a_training(command, tmp_path, tiny_dataset, capfd):
+    train_json = tiny_dataset[0].partition("=")[2]
+    (tmp_path / "val.json").write_bytes(Path(train_json).read_bytes())
+    held_out = (f"DATA.CUSTOM.VAL_JSON={tmp_path / 'val.json'}", f"DATA.CUSTOM.VAL_IMAGES={tmp_path}")
+    held_out += ("DATA.CUSTOM.INFERENCE_FRAME_OVERLAP=1",)
+    assert command("--eval_interval", "1", overrides=held_out) == 1
+    error = capfd.readouterr().err
+    assert "val.json: 4 problems among 4 images" in error and "sequence 'square', frame 0" in error
+    assert not (tmp_path / "checkpoints").exists()

@@ -12,7 +12,7 @@ from stemseg.structures.annotations import VideoSequence, save_video_annotations
 from stemseg.structures.rle import encode_rle
 from stemseg.structures.tracks import Track, VideoTracks
 from stemseg.training import validation
-from stemseg.training.validation import Validator, best_measure, build_validator
+from stemseg.training.validation import Validator, best_measure, build_validator, open_validation_split
 from stemseg.utils.distributed import ProcessInfo
 
 
@@ -66,6 +66,8 @@ def test_each_mode_has_its_measure(mode, expected, tmp_path, monkeypatch):
     found = VideoTracks("v", 20, 30, 1, ["000000"], [Track(1, 1, 1.0, [counts])])
     segmenters = {"copy": Mock(segment=lambda source: found)}
     monkeypatch.setattr(video_segmenter, "build_segmenter", lambda cfg, network, device: segmenters[network])
-    figures = build_validator(cfg, ProcessInfo(), None)(Mock(inference_copy=lambda: "copy"), 1)
+    figures = build_validator(cfg, open_validation_split(cfg), ProcessInfo(), None)(
+        Mock(inference_copy=lambda: "copy"), 1
+    )
     assert best_measure(cfg) == f"validation/{expected}"
     assert figures[best_measure(cfg)] == pytest.approx(1.0)
