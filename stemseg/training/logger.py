@@ -168,14 +168,19 @@ class TrainingLogger:
         self._bar.update()
 
     def _write_line(self, path: Path, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Append a line; at first remove those that an earlier attempt wrote for this iteration and later ones."""
+        """Append a line.
+
+        At first, and after a line that could not be written whole, those are removed that an earlier attempt wrote for
+        this iteration and later ones, and what was cut off.
+        """
         make_folder(path.parent)
         if not self._is_trimmed and path.is_file():
             write_text(path, "".join(_lines_before(iteration, path)))
-        self._is_trimmed = True
+        self._is_trimmed = False
         finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": iteration, **finite}) + "\n")
+        self._is_trimmed = True
 
     def _open(self, iteration: int) -> SummaryWriter | None:
         """TensorBoard's writer; None once it gave up."""

@@ -1,5 +1,6 @@
 """The log of a run: memory beside the figures, a text file, and nothing that ends the run or waits for ever."""
 
+import errno
 import json
 import logging
 
@@ -43,6 +44,26 @@ def test_figures_that_cannot_be_written_are_a_warning(tmp_path, caplog):
     log.add(1, RECORD)
     log.close()
     assert "the scalars could not be written" in caplog.text
+
+
+def test_a_line_that_was_cut_off_spoils_none_behind_it(tmp_path, caplog, monkeypatch):
+    """By a kill, which the next attempt meets, and by a full disk, which the run outlives."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"iteration": 1, "a": 1}\n{"iteration": 2, "a')
+    log, whole = _logger(tmp_path), json.dumps
+    log.add_scalars(3, {"a": 3})
+
+    def full(value):
+        path.open("a").write(whole(value)[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(json, "dumps", full)
+    log.add_scalars(4, {"a": 4})
+    monkeypatch.setattr(json, "dumps", whole)
+    log.add_scalars(5, {"a": 5})
+    log.close()
+    assert [json.loads(line)["iteration"] for line in path.read_text().splitlines()] == [1, 3, 5]
+    assert "the scalars could not be written: [Errno 28] No space left" in caplog.text
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
