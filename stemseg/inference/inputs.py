@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stemseg.config import Config
@@ -38,6 +39,7 @@ class InputVideos:
         origin: where they come from, as it stands in the run's settings.
         is_annotated: whether ``origin`` is an annotation file that has ground truth for all of them.
         classes: id in the results of each class of the model; None: the same.
+        left_out: how many files beside the videos were left out, by input and reason.
     """
 
     sources: Sequence[FrameSource]
@@ -45,6 +47,7 @@ class InputVideos:
     origin: str
     is_annotated: bool = False
     classes: Mapping[int, ResultClass] | None = None
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def open_dataset(
@@ -119,7 +122,9 @@ def open_inputs(
     origin = "; ".join(str(Path(pattern).expanduser().resolve()) for pattern in patterns)
     origin += "" if frames.is_whole else f", frames {frames}"
     names = dict(category_names) or configured_names(cfg)
-    return InputVideos(open_own_videos(patterns, frames), {} if cfg.INPUT.NUM_CLASSES == 2 else names, origin)
+    left_out: dict[str, Counter[str]] = {}
+    sources = open_own_videos(patterns, frames, left_out)
+    return InputVideos(sources, {} if cfg.INPUT.NUM_CLASSES == 2 else names, origin, left_out=left_out)
 
 
 def configured_names(cfg: Config) -> dict[int, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from stemseg.inference.frame_sources import Frame, FrameReader, FrameSource, open_path
 from stemseg.structures.frame_range import FrameRange
 from stemseg.utils.errors import DataError
-from stemseg.utils.files import IMAGE_SUFFIXES, is_hidden, is_image, natural_key
+from stemseg.utils.files import IMAGE_SUFFIXES, is_hidden, is_image, natural_key, no_input_reason
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".mts", ".ogv")
 
@@ -118,37 +118,46 @@ def rgb_to_bgr(frame: np.ndarray, where: str) -> np.ndarray:
     return np.ascontiguousarray(image[..., ::-1])
 
 
-def open_own_videos(patterns: Sequence[str | Path], frames: FrameRange | None = None) -> list[FrameSource]:
+def open_own_videos(
+    patterns: Sequence[str | Path], frames: FrameRange | None = None, left_out: dict[str, Counter[str]] | None = None
+) -> list[FrameSource]:
     """The videos that a user's inputs mean, each with an id of its own.
 
     Args:
         patterns: video files, folders of images, folders of such, and patterns such as "holiday/*.mp4".
         frames: the part of each video that is taken; None: all.
+        left_out: receives by input how many files beside its videos were left out, by reason.
 
     Raises:
         DataError: naming an input that means no video.
     """
     if not all(map(str, patterns)):
         raise DataError("an input is an empty text; give a video file or a folder ('.' is the current one)")
-    sources = [open_path(path) for pattern in patterns for path in find_videos(pattern)]
+    others = {str(pattern): Counter[str]() for pattern in patterns}
+    sources = [open_path(path) for pattern in patterns for path in find_videos(pattern, others[str(pattern)])]
+    if left_out is not None:
+        left_out.update(others)
     _make_ids_unique(sources)
     return sources if frames is None or frames.is_whole else [FrameSelection(source, frames) for source in sources]
 
 
-def find_videos(pattern: str | Path) -> list[Path]:
+def find_videos(pattern: str | Path, left_out: Counter[str] | None = None) -> list[Path]:
     """The video files and folders of images that one input means, in natural order of their names.
+
+    Args:
+        left_out: receives how many files and folders beside them were left out, by reason.
 
     Raises:
         DataError: where there are none.
     """
     path = Path(pattern).expanduser()
     if path.is_dir():
-        return _videos_in(path)
+        return _videos_in(path, left_out)
     if path.exists():
         return [path]
     # Path.glob wants a folder to start in, which a pattern need not name
     matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=lambda p: natural_key(str(p)))  # noqa: PTH207
-    videos = [match for match in matches if _is_video(match) and not is_hidden(match)]
+    videos = _videos_among(matches, left_out)
     if not videos:
         hint = "none of the matches is a video or a folder of images" if matches else "it does not exist"
         raise DataError(
@@ -157,12 +166,18 @@ def find_videos(pattern: str | Path) -> list[Path]:
     return videos
 
 
-def _videos_in(folder: Path) -> list[Path]:
+def _videos_among(paths: Sequence[Path], left_out: Counter[str] | None) -> list[Path]:
+    videos = [path for path in paths if _is_video(path) and not is_hidden(path)]
+    if left_out is not None:
+        left_out.update(no_input_reason(path, "videos") for path in {*paths} - {*videos})
+    return videos
+
+
+def _videos_in(folder: Path, left_out: Counter[str] | None) -> list[Path]:
     """The folder itself where it holds images, else the videos and folders of images in it."""
     if _holds_images(folder):
         return [folder]
-    entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
-    videos = [path for path in entries if _is_video(path) and not is_hidden(path)]
+    videos = _videos_among(sorted(folder.iterdir(), key=lambda path: natural_key(path.name)), left_out)
     if not videos:
         raise DataError(
             f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}), no videos "

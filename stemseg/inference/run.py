@@ -98,7 +98,7 @@ def segment(options: argparse.Namespace) -> int:
             summary = RunSummary(
                 folder.path, videos.category_names, min_score=options.min_score, overlays=overlays, details=details
             )
-            notes: dict[str | int, Notes] = {}
+            notes: dict[str | int, Notes] = {where: (reasons, {}) for where, reasons in videos.left_out.items()}
             for source in videos.sources:
                 found = folder.record(source.sequence_id)
                 summary.add(source, found.tracks)
@@ -124,7 +124,7 @@ def say_what_is_missing(notes: Mapping[str | int, Notes]) -> int:
     """Count, in the last lines, what the results don't hold; returns 1 where they can't be trusted for it, else 0.
 
     Args:
-        notes: what each video left out, and lost, by its id.
+        notes: what each video left out, and lost, by its id; and each input with other files beside its videos.
     """
     for part, (kind, log) in enumerate((("left out", _logger.info), ("lost", _logger.error))):
         by_reason: dict[str, Counter[str]] = {}

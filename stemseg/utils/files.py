@@ -206,7 +206,7 @@ def list_images(folder: str | Path, left_out: Counter[str] | None = None) -> lis
         )
     _check_images(images)
     if left_out is not None:
-        left_out.update(_reason(path) for path in {*entries} - {*images})
+        left_out.update(no_input_reason(path, "images") for path in {*entries} - {*images})
     return images
 
 
@@ -231,10 +231,12 @@ def _check_images(images: Sequence[Path]) -> None:
             raise DataError(f"{other} and {path.name} would be the same frame; remove one of the two")
 
 
-def _reason(path: Path) -> str:
+def no_input_reason(path: Path, expected: str) -> str:
+    """The reason why what lies beside the ``expected`` ("images") is left out, in words that count several."""
     if is_hidden(path):
         return "hidden files"
-    return "folders" if path.is_dir() else f"files that are no images ({path.suffix.lower() or 'without extension'})"
+    suffix = path.suffix.lower() or "without extension"
+    return "folders" if path.is_dir() else f"files that are no {expected} ({suffix})"
 
 
 def files_fingerprint(paths: Iterable[Path]) -> str:

@@ -159,6 +159,10 @@ def test_what_is_left_out_is_said_last_and_what_is_lost_is_an_error(
     (workspace / "images" / "two" / "._00000.jpg").write_bytes(b"macOS")
     assert _run(workspace, "--input", str(workspace / "images" / "two"), "-o", str(workspace / "out")) == 0
     assert capsys.readouterr().err.splitlines()[-1].endswith("left out: 1 hidden files (two 1)")
+    (workspace / "images" / "notes.txt").touch()
+    assert _run(workspace, "--input", str(workspace / "images"), "-o", str(workspace / "all"), "--frames", ":2") == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"left out: 1 files that are no videos (.txt) ({workspace / 'images'} 1)")
     path = workspace / "cut.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (80, 60))
     for seed in range(9):

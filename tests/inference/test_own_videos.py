@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,15 @@ def test_what_systems_hide_is_no_video(folder: Path) -> None:
     write_image(folder / "__MACOSX" / "x.png", frame(0))
     assert names(find_videos(folder)) == ["a2.mp4", "a10.MP4", "b.webm", "stills"]
     assert "__MACOSX" not in names(find_videos(f"{folder}/*"))
+
+
+def test_what_lies_beside_videos_is_counted(folder: Path) -> None:
+    (folder / "more.TXT").touch()
+    (folder / ".hidden.mp4").touch()
+    expected = {"files that are no videos (.txt)": 2, "hidden files": 1, "folders": 1}
+    left_out: dict[str, Counter[str]] = {}
+    open_own_videos([folder, folder / "b.webm"], left_out=left_out)
+    assert left_out[str(folder / "b.webm")] == {}
+    assert {k: v for k, v in left_out[str(folder)].items() if k in expected} == expected
+    open_own_videos([f"{folder}/*.*"], left_out=left_out)
+    assert left_out[f"{folder}/*.*"]["files that are no videos (.txt)"] == 2
