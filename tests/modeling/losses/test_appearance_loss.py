@@ -124,6 +124,61 @@ def test_gaussian_posterior_equals_its_definition_at_a_pixel():
     assert found[1].item() == pytest.approx(torch.cat(bits).mean().item(), rel=1e-3)  # but for the variance's bound
 
 
+def test_classifier_equals_bayes_rule_one_hypothesis_at_a_time():
+    appearance, masks, _ = make_clips()
+    head = make_head("classifier", DEQUANTISATION="floor")
+    head.train().likelihood(appearance, masks)  # initializes what depends on data
+    head.finish_step()
+    head.eval()
+    found = head.likelihood(appearance, masks).bits_per_dimension
+    x = head.flow_input(appearance, masks).unflatten(0, (2, 3))[0]  # [T, A, h, w]
+    a, m = torch.sigmoid(head.statistics.standardization()(appearance))[0] - 0.5, masks[0].bool()
+    condition = head._crop(head.condition_encoder(masks)).unflatten(0, (2, 3))[0]
+    log_p = {}
+    for t in range(3):
+        for j in range(3):
+            others = [a[:, s][:, m[j, s]] for s in range(3) if s != t and m[j, s].any()]
+            if others:
+                mean = torch.cat(others, dim=1).mean(dim=1)
+                output = head((x[t] - mean[:, None, None])[None], condition[t : t + 1])
+                log_p[j, t] = (output.log_p_map + output.logdet_map)[0]
+    weights = F.avg_pool2d(masks[0].float(), 2 ** (head.num_halvings + 1))
+    expected = []
+    for own in range(3):
+        bits = total = 0.0
+        for t in range(3):
+            rivals = [log_p[j, t] for j in range(3) if (j, t) in log_p]
+            if (own, t) in log_p and len(rivals) > 1:
+                posterior = log_p[own, t].exp() / sum(r.exp() for r in rivals)
+                bits = bits - (weights[own, t] * posterior.log2()).sum()
+                total += weights[own, t].sum()
+        if total > 0:
+            expected.append((bits / total).item())
+    assert len(expected) == len(found) == 2  # the third instance is seen once, the other clip's has no rival
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_color_regression_equals_its_definition_pixel_by_pixel():
+    appearance, masks, colors = make_clips()
+    torch.manual_seed(0)
+    head = ColorRegression(3, hidden_channels=8).eval()
+    with torch.no_grad():
+        head.log_std.copy_(torch.tensor([0.2, -0.3, 0.1]))
+    normals = torch.distributions.Normal(0.0, head.log_std.exp())
+    standard = head.statistics.standardization()(colors)
+    expected = []
+    for clip, instance in ((0, 0), (0, 1), (1, 0)):
+        m = masks[clip][instance].bool()
+        bits = []
+        for t in range(3):
+            mean = torch.cat([appearance[clip, :, s][:, m[s]] for s in range(3) if s != t], dim=1).mean(dim=1)
+            errors = standard[clip, :, t][:, m[t]].t() - head.net(mean)
+            bits.append(-normals.log_prob(errors).mean(dim=1) / math.log(2))
+        expected.append(torch.cat(bits).mean().item())
+    found = head.likelihood(appearance, masks, colors).bits_per_dimension
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_classifier_prefers_instances_that_keep_their_appearance():
     appearance, masks, _ = make_clips()
     kept = 0.2 * appearance
