@@ -1,219 +1,108 @@
-"""Inference of a short and a long video, each in a process of its own: time by stage, and peak memory.
+"""Inference of generated videos: time and arithmetic by stage, and peak memory.
 
-What is measured is what the command line runs: the runner with the prepared network, which shares what clips have in
-common, in the precision that is asked for, with frames read in worker threads and results written to files.
+The command line's own path is measured: its runner with the prepared network, which shares what clips have in common,
+in the precision that is asked for, and results written to files. Users run it with threads that read, chain and write
+beside the network, where the stages' times overlap; so the stages are timed with everything in turn.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from scripts.benchmarks.timing import arithmetic_limit, synchronize
-from stemseg.config import Config, load_config
+from scripts.benchmarks.one_video import BenchmarkRun, RunFigures, run_in_process
 from stemseg.data.synthetic.dataset import write_video
 from stemseg.data.synthetic.scenes import SceneOptions
 from stemseg.evaluation.report import MetricTable
-from stemseg.inference.frame_sources import ImageSequence
-from stemseg.inference.result_folder import ResultFolder
-from stemseg.inference.runner import InferenceRunner
-from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
-from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
-from stemseg.modeling.network import Network, build_network
-from stemseg.modeling.weights import load_model_weights
-from stemseg.utils.devices import AMP_DTYPES, choose_precision
-from stemseg.utils.distributed import ProcessInfo
-from stemseg.utils.files import list_images
-from stemseg.utils.timing import Stopwatch
 
 STAGES = ("reading", "backbone", "heads", "clustering", "chaining", "masks", "writing")
 # random weights find next to nothing by the usual rules; by these, every clip is full of instances: the worst case
 _CROWDED = ("CLUSTERING.MIN_SEEDINESS_PROB=0.0", "INFERENCE.SEEDINESS_THRESHOLD=0.0")
 _WORKERS = 2  # threads that read frames
-_ROOT = Path(__file__).resolve().parents[2]
+_DRAWN_FRAMES = 30  # longer videos show these again
 
 
 @dataclass(frozen=True)
-class BenchmarkRun:
-    """A video for one process to segment, and by which network.
+class Setup:
+    """The network that is measured, and where.
 
     Attributes:
         config: name or path; ``overrides`` change it.
         overrides: "KEY=value" texts.
-        checkpoint: weights, or None for random ones.
-        folder: of the video's frames.
-        num_frames: how many of them.
+        checkpoint: weights; None: random ones, which give every clip as many instances as the rules allow.
+        size: (height, width) of the video and, but for padding, of the network's input.
         device: "cpu", "cuda", ...
         threads: of torch; 0 leaves its own choice.
-        count: whether to count the network's arithmetic, in a second run.
     """
 
     config: str
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     checkpoint: str | None
-    folder: str
-    num_frames: int
+    size: tuple[int, int]
     device: str
     threads: int
-    count: bool
+
+    def run(self, folder: str, num_frames: int, workers: int, *, count: bool = False) -> RunFigures:
+        """Measure one video of the images in a folder; see :class:`BenchmarkRun`."""
+        sizes = (f"INPUT.MIN_DIM={min(self.size)}", f"INPUT.MAX_DIM={max(self.size)}")
+        overrides = (*self.overrides, *sizes, *(() if self.checkpoint else _CROWDED))
+        job = BenchmarkRun(
+            self.config, overrides, self.checkpoint, folder, num_frames, self.device, self.threads, workers, count
+        )
+        return run_in_process(job)
 
 
-@dataclass(frozen=True)
-class InferenceFigures:
-    """Figures of one process: seconds in all and by stage, memory in MiB, tracks found.
-
-    ``operations`` are the network's floating-point operations for the video, ``limit`` the most that the machine can do
-    in a second; both NaN where they were not asked for.
-    """
-
-    total: float
-    seconds: dict[str, float]
-    ready_memory: float
-    peak_memory: float
-    peak_device_memory: float
-    num_tracks: int
-    operations: float
-    limit: float
-
-
-def benchmark_inference(
-    lengths: Sequence[int],
-    *,
-    config: str,
-    overrides: Sequence[str],
-    checkpoint: str | None,
-    size: tuple[int, int],
-    device: str,
-    threads: int,
-) -> list[MetricTable]:
-    """Segment a generated video of each length; random weights give every clip as many instances as the rules allow.
-
-    Args:
-        size: (height, width) of the video and, but for padding, of the network's input.
+def benchmark_inference(lengths: Sequence[int], setup: Setup) -> tuple[list[MetricTable], str]:
+    """Segment a video of each length, with everything in turn and as users do.
 
     Returns:
-        milliseconds per frame of each stage with its share of the time, the memory, and the arithmetic of the shortest
-        video beside the machine's limit.
+        milliseconds per frame of each stage with its share of the time, the videos' memory, and the arithmetic of the
+        shortest one beside the machine's limit; and what was reached of that, in words.
     """
-    overrides = (*overrides, *_size_overrides(size), *(() if checkpoint else _CROWDED))
+    shortest = min(lengths)
+    with _video(setup.size, max(lengths)) as folder:
+        in_turn = {n: setup.run(folder, n, 0, count=n == shortest) for n in lengths}
+        threaded = {n: setup.run(folder, n, _WORKERS) for n in lengths}
+    first = in_turn[shortest]
+    arithmetic = _arithmetic_table(first, threaded[shortest].total, shortest)
+    return [_stage_table(in_turn, threaded), _memory_table(threaded), arithmetic], _describe(first, arithmetic)
+
+
+def benchmark_memory(lengths: Sequence[int], setup: Setup) -> MetricTable:
+    """Peak memory of a video of each length, segmented as users do."""
+    with _video(setup.size, max(lengths)) as folder:
+        return _memory_table({n: setup.run(folder, n, _WORKERS) for n in lengths})
+
+
+@contextmanager
+def _video(size: tuple[int, int], num_frames: int) -> Iterator[str]:
+    """A folder of generated images."""
     with tempfile.TemporaryDirectory() as folder:
-        options = SceneOptions(*size, max(lengths), 6, ("disc", "square", "triangle", "star", "cross"))
+        shapes = ("disc", "square", "triangle", "star", "cross")
+        options = SceneOptions(*size, min(num_frames, _DRAWN_FRAMES), 6, shapes)
         video = write_video(Path(folder), "val", options, 0, 0)
-        frames = str((Path(folder) / video.image_paths[0]).parent)
-        shortest = min(lengths)
-        jobs = [BenchmarkRun(config, overrides, checkpoint, frames, n, device, threads, n == shortest) for n in lengths]
-        figures = {job.num_frames: _run_in_process(job) for job in jobs}
-    return [_stage_table(figures), _memory_table(figures), _arithmetic_table(figures[shortest], shortest)]
+        yield str((Path(folder) / video.image_paths[0]).parent)
 
 
-def measure(job: BenchmarkRun) -> InferenceFigures:
-    """Segment and write one video, in this process."""
-    if job.threads:
-        torch.set_num_threads(job.threads)
-    cfg, device = load_config(job.config, job.overrides), torch.device(job.device)
-    stopwatch = Stopwatch(device)
-    segmenter = build_segmenter(
-        cfg, _prepare_network(cfg, job), device=device, num_workers=_WORKERS, stopwatch=stopwatch
-    )
-    source = ImageSequence("video", list_images(Path(job.folder))[: job.num_frames])
-    ready = peak_memory()
-    with tempfile.TemporaryDirectory() as output:
-        folder = ResultFolder(Path(output))
-        folder.open({}, overwrite=True)
-        runner = InferenceRunner(
-            sources=[source],
-            folder=folder,
-            new_segmenter=lambda: segmenter,
-            writers=[YouTubeVisWriter(folder.path)],
-            overlays=None,
-            process=ProcessInfo(),
-            num_workers=_WORKERS,
-        )
-        start = time.perf_counter()
-        seconds = runner.run()
-        synchronize(device)
-        total = time.perf_counter() - start
-        num_tracks = len(folder.load("video").tracks)
-    device_memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
-    memory = peak_memory()
-    operations, limit = _arithmetic(segmenter, source, cfg.INFERENCE.AMP, device) if job.count else (math.nan, math.nan)
-    return InferenceFigures(total, seconds, ready, memory, device_memory, num_tracks, operations, limit)
-
-
-def _arithmetic(
-    segmenter: VideoSegmenter, source: ImageSequence, amp: str, device: torch.device
-) -> tuple[float, float]:
-    """The network's floating-point operations for a video, and how many the machine can do in a second."""
-    with FlopCounterMode(display=False) as counter:
-        segmenter.segment(source)
-    return float(counter.get_total_flops()), arithmetic_limit(
-        device, AMP_DTYPES[choose_precision(device, amp)] or torch.float32
-    )
-
-
-def peak_memory() -> float:
-    """The largest resident memory that this process has had, in MiB.
-
-    ``getrusage`` alone is not enough on Linux: it counts what the parent had before this program was started.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _prepare_network(cfg: Config, job: BenchmarkRun) -> Network:
-    torch.manual_seed(0)
-    network = build_network(cfg)
-    if job.checkpoint:
-        load_model_weights(network, job.checkpoint)
-    else:
-        _find_everything(network)
-    return network
-
-
-def _size_overrides(size: tuple[int, int]) -> tuple[str, ...]:
-    return f"INPUT.MIN_DIM={min(size)}", f"INPUT.MAX_DIM={max(size)}"
-
-
-@torch.no_grad()
-def _find_everything(network: Network) -> None:
-    """Make a random network see foreground everywhere: its last features are not negative, so neither is their sum."""
-    if network.semseg_head is not None:
-        network.semseg_head.conv_out.weight[-1].abs_()
-
-
-def _run_in_process(job: BenchmarkRun) -> InferenceFigures:
-    command = [sys.executable, "-m", "scripts.benchmarks.inference", json.dumps(asdict(job))]
-    done = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return InferenceFigures(**json.loads(done.stdout))
-
-
-def _stage_table(figures: dict[int, InferenceFigures]) -> MetricTable:
-    rows: dict[str, list[float]] = {stage: [] for stage in (*STAGES, "other", "all")}
-    for num_frames, result in figures.items():
+def _stage_table(in_turn: dict[int, RunFigures], threaded: dict[int, RunFigures]) -> MetricTable:
+    """Stages and their sum where everything happens in turn, and the time with threads, of which 100 % is the sum."""
+    total, beside = "all, in turn", f"all, {_WORKERS} reading threads"
+    rows: dict[str, list[float]] = {stage: [] for stage in (*STAGES, "other", total, beside)}
+    for num_frames, result in in_turn.items():
         seconds = {stage: result.seconds.get(stage, 0.0) for stage in STAGES}
-        seconds |= {"other": result.total - sum(seconds.values()), "all": result.total}
+        seconds["other"] = result.total - sum(seconds.values())
+        seconds |= {total: result.total, beside: threaded[num_frames].total}
         for stage, value in seconds.items():
             rows[stage] += [1000 * value / num_frames, 100 * value / result.total]
-    columns = [name for n in figures for name in (f"{n} frames: ms", f"{n} frames: %")]
+    columns = [name for n in in_turn for name in (f"{n} frames: ms", f"{n} frames: %")]
     return MetricTable("stage, per frame", columns, rows, decimals=2)
 
 
-def _memory_table(figures: dict[int, InferenceFigures]) -> MetricTable:
+def _memory_table(figures: dict[int, RunFigures]) -> MetricTable:
     rows = {
         f"{num_frames} frames": (
             num_frames / f.total, f.ready_memory, f.peak_memory, f.peak_memory - f.ready_memory, f.peak_device_memory,
@@ -225,19 +114,31 @@ def _memory_table(figures: dict[int, InferenceFigures]) -> MetricTable:
     return MetricTable("video", columns, rows, decimals=1)
 
 
-def _arithmetic_table(figures: InferenceFigures, num_frames: int) -> MetricTable:
-    """The network's arithmetic per frame, what it reaches in its own stages and in the whole run, and the limit."""
-    network = figures.seconds.get("backbone", 0.0) + figures.seconds.get("heads", 0.0)
-    rows = {
-        name: (per_frame, rate / 1e9, 100 * rate / figures.limit)
-        for name, per_frame, rate in (
-            ("the network", figures.operations / num_frames / 1e9, figures.operations / network),
-            ("whole video", figures.operations / num_frames / 1e9, figures.operations / figures.total),
-            ("limit: a product of matrices", math.nan, figures.limit),
-        )
+def _arithmetic_table(in_turn: RunFigures, threaded_total: float, num_frames: int) -> MetricTable:
+    """Arithmetic per frame of the stages that have any and of the whole run, what they reach, and the limit."""
+    everything = sum(in_turn.operations.values())
+    parts = {
+        stage: (in_turn.operations[stage], in_turn.seconds[stage])
+        for stage in STAGES
+        if in_turn.operations.get(stage, 0.0) > 0.01 * everything
     }
+    parts |= {
+        "whole video, in turn": (everything, in_turn.total),
+        f"whole video, {_WORKERS} reading threads": (everything, threaded_total),
+    }
+    rows = {
+        name: (operations / num_frames / 1e9, operations / seconds / 1e9, 100 * operations / seconds / in_turn.limit)
+        for name, (operations, seconds) in parts.items()
+    }
+    rows["limit: a product of matrices"] = (math.nan, in_turn.limit / 1e9, 100.0)
     return MetricTable("arithmetic", ("GFLOP / frame", "GFLOP / s", "% of the limit"), rows, decimals=1)
 
 
-if __name__ == "__main__":
-    print(json.dumps(asdict(measure(BenchmarkRun(**json.loads(sys.argv[1]))))))
+def _describe(figures: RunFigures, arithmetic: MetricTable) -> str:
+    """The run in words: threads, type of numbers, limit and share reached."""
+    shares = ", ".join(
+        f"{name} {share:.0f} %" for name, (_, _, share) in arithmetic.rows.items() if not name.startswith("limit")
+    )
+    numbers = "float32" if figures.precision == "none" else figures.precision
+    threads = f"{figures.threads} thread{'s' if figures.threads > 1 else ''} of torch"
+    return f"{threads}, {numbers}; limit {figures.limit / 1e9:.0f} GFLOP/s, of which is reached: {shares}"
