@@ -39,6 +39,7 @@ class InputVideos:
         origin: where they come from, as it stands in the run's settings.
         is_annotated: whether ``origin`` is an annotation file that has ground truth for all of them.
         classes: id in the results of each class of the model; None: the same.
+        unknown_classes: the dataset's that the model does not know, by name: no result can have them.
         left_out: how many files beside the videos were left out, by input and reason.
     """
 
@@ -47,6 +48,7 @@ class InputVideos:
     origin: str
     is_annotated: bool = False
     classes: Mapping[int, ResultClass] | None = None
+    unknown_classes: Sequence[str] = ()
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
@@ -79,7 +81,9 @@ def open_dataset(
         return InputVideos(sources, {}, origin, is_annotated)
     labels = dict(annotations.category_labels)
     classes = match_model_classes(dict(model_names or {}) or trained_names(cfg), labels, cfg, origin)
-    return InputVideos(sources, labels or dict(model_names or {}), origin, is_annotated, classes)
+    known = labels if classes is None else {c.result_id for c in classes.values()}
+    unknown = [name for i, name in labels.items() if i not in known]
+    return InputVideos(sources, labels or dict(model_names or {}), origin, is_annotated, classes, unknown)
 
 
 def match_model_classes(

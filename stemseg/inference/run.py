@@ -107,6 +107,11 @@ def segment(options: argparse.Namespace) -> int:
             report(summary, seconds, folder.path, cfg)
             if options.evaluate:
                 measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
+            if videos.unknown_classes:
+                _logger.warning(
+                    "not looked for: %d classes of %s that the model does not know: %s",
+                    len(videos.unknown_classes), videos.origin, shorten_list(videos.unknown_classes),
+                )  # fmt: skip
             return say_what_is_missing(notes)
         return 0
 

@@ -27,7 +27,7 @@ from stemseg.inference.settings import load_run_config, output_directory
 from stemseg.inference.video_segmenter import VideoSegmenter, segment_video
 from stemseg.modeling import weights as weights_module
 from stemseg.modeling.backbone.norms import FrozenBatchNorm
-from stemseg.modeling.model_files import ModelInfo, pack_model
+from stemseg.modeling.model_files import ModelInfo, pack_model, read_model_info
 from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import load_model_weights
 from stemseg.structures.annotations import VideoSequence, save_video_annotations
@@ -208,6 +208,37 @@ def test_tracks_of_classes_that_the_dataset_lacks_are_counted(workspace: Path, c
     count = found.count(common)
     assert f"left out: {count} tracks of class 'yeti', which the dataset lacks" in said.splitlines()[-1]
     assert len(_results(workspace / "some")) == len(found) - count
+    assert f"not looked for: 1 classes of {workspace / 'val.json'} that the model does not know: cat" in said
+
+
+def test_a_full_disk_ends_a_run_in_a_line_and_leaves_no_part(workspace: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = workspace / "out" / "results" / "one"
+    folder.mkdir(parents=True)
+    (folder / "00003.png.part").symlink_to("/dev/full")
+    assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "out")) == 1
+    error = capsys.readouterr().err
+    assert f"OutputError: could not write {folder / '00003.png'}: No space left on device; free some space" in error
+    assert "Traceback" not in error
+    assert sorted(path.name for path in folder.iterdir()) == ["00000.png", "00001.png", "00002.png"]
+    assert all(path.stat().st_size for path in folder.iterdir())
+    assert _run(workspace, "--dataset", "custom", "-o", str(workspace / "out")) == 0
+
+
+def test_a_configuration_that_was_changed_beside_its_checkpoint_is_told(
+    workspace: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = workspace / "model" / "000001.pth"
+    cfg = load_config(workspace / "model" / "config.yaml")
+    content = torch.load(path, weights_only=True) | {"config": cfg.to_dict(), "iterations": 1}
+    torch.save(content, path)
+    load_run_config(parse_arguments([str(path), "--dataset", "custom"]), read_model_info(path))
+    changed = "INPUT.MAX_DIM=100", "MODEL.EMBEDDINGS.TIME_SCALE=0.5", "TRAINING.SEED=7"
+    load_config(workspace / "model" / "config.yaml", changed).save(workspace / "model" / "config.yaml")
+    capsys.readouterr()
+    assert _run(workspace, "--dataset", "custom") == 0
+    (told,) = (line for line in capsys.readouterr().err.splitlines() if "differs from what the checkpoint was" in line)
+    assert "config.yaml" in told and "INPUT.MAX_DIM 96 -> 100" in told and "TIME_SCALE" in told
+    assert "SEED" not in told, "no result depends on it"
 
 
 def test_a_folder_in_use_is_refused_with_its_holder(workspace: Path, capsys: pytest.CaptureFixture) -> None:

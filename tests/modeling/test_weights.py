@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -161,6 +162,43 @@ def test_a_flipped_bit_is_noticed(tmp_path):
             CheckpointError, match=r"model.pth is damaged: its record .*data/0 does not fit the checksum"
         ):
             load_weights_file(path, weights_needed=weights_needed)
+
+
+def test_a_flipped_bit_anywhere_in_what_a_checkpoint_holds_is_noticed(tmp_path):
+    """Every tensor's record and the pickle program; a bit in the archive's own lists is noticed, or means nothing."""
+    torch.manual_seed(0)
+    path = tmp_path / "000003.pth"
+    tensors = {f"layer{i}.weight": torch.randn(40, 30) for i in range(5)}
+    save_weights_file(path, {"model": tensors, "optimizer": {"state": {0: {"m": torch.randn(9)}}}, "iterations": 3})
+    sound = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        ends = [entry.header_offset for entry in entries[1:]] + [archive.start_dir]
+    assert sum("/data/" in entry.filename for entry in entries) == 6
+    for entry, end in zip(entries, ends, strict=True):
+        content = bytearray(sound)
+        position = sound.rindex(archive_content(path, entry.filename), entry.header_offset, end) + entry.file_size // 2
+        content[position] ^= 4
+        path.write_bytes(bytes(content))
+        with pytest.raises(CheckpointError, match=r"000003.pth is damaged: its record .* does not fit the checksum"):
+            load_weights_file(path)
+        path.write_bytes(sound)
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, len(sound), 150).tolist():
+        path.write_bytes(sound[:position] + bytes([sound[position] ^ 16]) + sound[position + 1 :])
+        try:
+            found = load_weights_file(path)
+        except CheckpointError as error:
+            assert "000003.pth" in str(error)
+        else:
+            assert found["iterations"] == 3
+            assert all(torch.equal(found["model"][name], value) for name, value in tensors.items())
+    path.write_bytes(sound)
+
+
+def archive_content(path, name):
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name)
 
 
 def test_files_of_old_torch_have_no_checksums_and_are_read(tmp_path):

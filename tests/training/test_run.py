@@ -60,6 +60,20 @@ def test_initial_weights_start_a_new_run_with_the_model_alone(finished_run, tmp_
     assert _equals_checkpoint(state, finished_run / "000006.pth")
 
 
+def test_initial_weights_of_other_classes_are_told(finished_run, caplog):
+    """They fit, where there are as many: a forgotten class map would go unnoticed."""
+    path = finished_run / "000006.pth"
+    content = torch.load(path, weights_only=True)
+    for names, told in (({1: "cat"}, False), ({1: "dog"}, True), ({}, False)):
+        torch.save({**content, "category_names": names}, path)
+        state = make_trainer(finished_run.parent / "nothing here").state
+        state.category_names = {1: "cat"}
+        caplog.clear()
+        store = CheckpointStore(finished_run.parent / "new", keep=0)
+        start_run(state, store, StartFrom(initial_ckpt=path), CFG, is_main=True)
+        assert ("was trained on the classes {1: 'dog'}, this run has {1: 'cat'}" in caplog.text) == told
+
+
 def test_another_network_is_named_with_the_way_out(finished_run):
     path = finished_run / "000006.pth"
     content = torch.load(path, weights_only=True)
