@@ -81,8 +81,8 @@ def open_dataset(
         return InputVideos(sources, {}, origin, is_annotated)
     labels = dict(annotations.category_labels)
     classes = match_model_classes(dict(model_names or {}) or trained_names(cfg), labels, cfg, origin)
-    known = set(labels) if classes is None else {c.result_id for c in classes.values()}
-    unknown = [label for i, label in labels.items() if i not in known]
+    matched = set(labels) if classes is None else {c.result_id for c in classes.values()}
+    unknown = [label for i, label in labels.items() if i not in matched]
     return InputVideos(sources, labels or dict(model_names or {}), origin, is_annotated, classes, unknown)
 
 
