@@ -3,6 +3,8 @@
 The command line's own path is measured: its runner with the prepared network, which shares what clips have in common,
 in the precision that is asked for, and results written to files. Users run it with threads that read, chain and write
 beside the network, where the stages' times overlap; so the stages are timed with everything in turn.
+
+The stage "backbone" is all that is done once for each frame: the heads' first convolutions too. "heads" is the rest.
 """
 
 from __future__ import annotations

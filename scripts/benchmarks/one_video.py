@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -122,8 +121,7 @@ class CountingStopwatch(Stopwatch):
 def run_in_process(job: BenchmarkRun) -> RunFigures:
     """Measure a run in a fresh process, whose memory nothing else has used."""
     command = [sys.executable, "-m", "scripts.benchmarks.one_video", json.dumps(asdict(job))]
-    environment = {**os.environ, "TQDM_DISABLE": "1"}
-    done = subprocess.run(command, cwd=_ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return RunFigures(**json.loads(done.stdout))
 
 
