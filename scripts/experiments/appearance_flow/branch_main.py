@@ -25,7 +25,6 @@ from scripts.experiments.appearance_flow.branch_tables import Results, lead_rows
 from scripts.experiments.appearance_flow.branches import (
     BASE,
     BRANCHES,
-    Branch,
     Plan,
     branch_config,
     measure_branch,
@@ -46,6 +45,7 @@ from stemseg.training.checkpoints import CONFIG_NAME
 from stemseg.utils.arguments import DEFAULT_WORKERS, CommandParser, run_command
 from stemseg.utils.files import write_text
 
+_WEIGHTS = "weights.pth"
 _TRACKED = ("ap", "ap_oracle_order", "switched", "kept")
 
 
@@ -96,8 +96,8 @@ def run_all(args: argparse.Namespace) -> None:
     )
     plan = Plan(steps=args.steps, head_steps=args.head_steps, strength=args.strength)
     check_budget(budget, **asdict(plan))
-    for seed in range(args.bases):
-        base = Run(BASE, seed, budget)
+    runs = [Run(BASE, seed, budget) for seed in range(args.bases)]
+    for base in runs:
         open_branches = [
             (variant, order)
             for order in range(args.orders)
@@ -105,7 +105,12 @@ def run_all(args: argparse.Namespace) -> None:
             if not _figures_path(base, variant, order).is_file()
         ]
         if open_branches:
-            run_base(base, plan, open_branches, tracked_orders=args.tracked_orders)
+            run_base(base, plan, open_branches)
+            report(output)
+    for base in runs:  # the slow secondary figures after the primary ones of all bases
+        for name in args.variants:
+            for order in range(min(args.tracked_orders, args.orders)):
+                add_track_figures(base, BRANCHES[name], order)
         report(output)
     print(f"\nwrote {args.output / 'branches.md'} and {args.output / 'branches.json'}")
 
@@ -121,7 +126,7 @@ def generate_videos(args: argparse.Namespace) -> Path:
     return folder
 
 
-def run_base(base: Run, plan: Plan, branches: Sequence[tuple[Variant, int]], *, tracked_orders: int) -> None:
+def run_base(base: Run, plan: Plan, branches: Sequence[tuple[Variant, int]]) -> None:
     """Train a base where that is not done, cache its maps, and run branches of it."""
     base.check_settings()
     if base.completed_checkpoint() is None:
@@ -132,7 +137,7 @@ def run_base(base: Run, plan: Plan, branches: Sequence[tuple[Variant, int]], *, 
     load_model_weights(network, checkpoint)
     train, held_out = (encode_clips(network, whole_videos(cfg, split, VIDEO_LENGTH)) for split in ("TRAIN", "VAL"))
     for variant, order in branches:
-        run_branch(base, variant, order, network.state_dict(), (train, held_out), plan, tracked=order < tracked_orders)
+        run_branch(base, variant, order, network.state_dict(), (train, held_out), plan)
 
 
 def run_branch(
@@ -142,37 +147,39 @@ def run_branch(
     weights: dict[str, torch.Tensor],
     videos: tuple[Sequence[CachedClip], Sequence[CachedClip]],
     plan: Plan,
-    *,
-    tracked: bool,
 ) -> None:
-    """Train and measure one branch, and write its figures.
+    """Train and measure one branch; its weights go to a folder, its figures to a file beside it.
 
     Args:
         weights: the base's.
         videos: its maps of the videos to train on and of those held out.
-        tracked: segment the held-out videos too.
     """
     cfg = branch_config(variant, base.budget.config, base.common_overrides)
     branch = train_branch(variant, weights, videos[0], plan, cfg, order=order)
     figures = {**measure_branch(branch.network, videos[1]), "gradient_scale": branch.gradient_scale}
     path = _figures_path(base, variant, order)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if tracked:
-        figures |= track_figures(branch, path.with_suffix(""), base.budget)
-    write_text(path, json.dumps(figures, indent=1))
+    folder = path.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    cfg.save(folder / CONFIG_NAME)
+    torch.save({"model": branch.network.state_dict()}, folder / _WEIGHTS)
+    write_text(path, json.dumps(figures, indent=1))  # last: it says that the branch is done
     print(f"base {base.seed}, {variant.name}, order {order}: {100 * figures['reidentified']:.2f} %", flush=True)
 
 
-def track_figures(branch: Branch, folder: Path, budget: Budget) -> dict[str, float]:
-    """Segment the held-out videos with a branch and measure the tracks; its weights stay in ``folder``."""
-    folder.mkdir(exist_ok=True)
-    branch.cfg.save(folder / CONFIG_NAME)
-    torch.save({"model": branch.network.state_dict()}, folder / "weights.pth")
-    arguments = [str(folder / "weights.pth"), "--dataset", "custom", "--output_dir", str(folder / "results"),
+def add_track_figures(base: Run, variant: Variant, order: int) -> None:
+    """Segment the held-out videos with a branch, and add the tracks' figures to its own where they are missing."""
+    path = _figures_path(base, variant, order)
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    if _TRACKED[0] in figures:
+        return
+    folder, budget = path.with_suffix(""), base.budget
+    arguments = [str(folder / _WEIGHTS), "--dataset", "custom", "--output_dir", str(folder / "results"),
                  "--overwrite", "--device", budget.device]  # fmt: skip
     run_main("inference", arguments, log=folder / "inference.log", title=f"inference of {folder}")
-    figures = measure_results(folder / "results" / "results.json", budget.videos / "val.json", with_classes=False)
-    return {name: vars(figures)[name] for name in _TRACKED}
+    measured = vars(
+        measure_results(folder / "results" / "results.json", budget.videos / "val.json", with_classes=False)
+    )
+    write_text(path, json.dumps(figures | {name: measured[name] for name in _TRACKED}, indent=1))
 
 
 def read_results(output: Path) -> Results:
