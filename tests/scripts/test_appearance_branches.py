@@ -137,9 +137,10 @@ def test_the_command_runs_and_resumes(tmp_path, capsys):
     assert figures["gradient_scale"] > 0 == content["mask"]["0"][0]["gradient_scale"]
     assert "pixels re-identified" in (tmp_path / "branches.md").read_text()
     path = tmp_path / "branches" / "base_0" / "image" / "order_0.json"
-    path.write_text(json.dumps(figures | {"reidentified": 0.125}))
-    assert branch_main.main(command) == 0  # nothing is done again
-    assert json.loads((tmp_path / "branches.json").read_text())["image"]["0"][0]["reidentified"] == 0.125
+    path.write_text(json.dumps({"reidentified": 0.125, "reidentified_free": 0.25, "joined": 0.5}))
+    assert branch_main.main(command) == 0  # nothing is done again but what is missing
+    again = json.loads((tmp_path / "branches.json").read_text())["image"]["0"][0]
+    assert again["reidentified"] == 0.125 and again["ap"] == figures["ap"]
     assert branch_main.main([*command[:-1], "--strength", "1"]) == 1
     assert re.search(r"error: .*were made with .* give another --output", capsys.readouterr().err)
 
