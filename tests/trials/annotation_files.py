@@ -201,3 +201,50 @@ def coco(folder: Path) -> Bench:
         named=["coco.json"],
         num_cases=50,
     )
+
+
+def mapillary_labels(folder: Path) -> Bench:
+    """The file that names Mapillary's labels, prepared; ids are its entries' places."""
+    trees.mapillary(folder)
+    path = folder / "config.json"
+    return Bench(
+        "Mapillary's labels",
+        path,
+        prepare.main,
+        ["mapillary", folder, "-o", folder / "json", "--workers", "1"],
+        json.loads(path.read_text()),
+        {
+            "*": one_of(TWICE),
+            "*/*": one_of(DELETE, TWICE),
+            "*/*/*": one_of(TWICE),
+            "*/*/readable": a_text,
+            "*/*/name": a_text,
+            "*/*/instances": one_of(True, 0),
+        },
+        named=["mapillary.json"],
+        num_cases=40,
+    )
+
+
+def mapillary_segments(folder: Path) -> Bench:
+    """Mapillary's panoptic file of the training images, prepared."""
+    trees.mapillary(folder, form="panoptic")
+    path = folder / "training/panoptic/panoptic_2018.json"
+    return Bench(
+        "Mapillary's panoptic file",
+        path,
+        prepare.main,
+        ["mapillary", folder, "-o", folder / "json", "--workers", "1", "--format", "panoptic"],
+        json.loads(path.read_text()),
+        {
+            "*": one_of(TWICE),
+            "*/*/*": one_of(TWICE),
+            "*/*/*/*/*": one_of(TWICE),
+            "*/*/image_id": anything,
+            "categories/*/name": a_text,
+            "categories/*/isthing": one_of(True, 0),
+            "annotations/*/segments_info/*/iscrowd": one_of(None, True, 0, DELETE),
+        },
+        named=["mapillary.json", "big.png", "big.jpg"],
+        num_cases=50,
+    )

@@ -15,6 +15,7 @@ below ``--images_output``, which MAPILLARY_IMAGES_DIR has to name. Copies that e
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,8 @@ from stemseg.utils.arguments import positive
 from stemseg.utils.drawing import write_image
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import list_images
+from stemseg.utils.json_values import Entry
+from stemseg.utils.text import shorten_list
 
 _PARTS = ("training", "validation")
 _JPEG_QUALITY = 95
@@ -105,7 +108,7 @@ def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> lis
         for image in sorted(list_images(images)):  # by plain name: the order of published files
             segments = source.segments.get(image.stem) if is_panoptic else None
             if is_panoptic and segments is None:
-                problems.append(f"{image} has no entry in the panoptic file of {folder}")
+                problems.append(f"{image} has no entry in the panoptic file of {folder}, expected one for each image")
                 continue
             name = f"{image.stem}.jpg"
             job = MapillaryImage(
@@ -150,7 +153,8 @@ def _annotation_folder(part: Path, wanted: str | None) -> tuple[Path, bool]:
 def _read_config(root: Path) -> _Labels:
     path = find(root, ["config_v1.2.json", "config.json"], "the file that names the labels")
     entries = list(read_official(path, ["labels"]).entries("labels", "label"))
-    labels = {i: entry.text("readable") for i, entry in enumerate(entries, start=1) if entry.flag("instances")}
+    names = {i: entry.text("readable") for i, entry in enumerate(entries, start=1)}
+    labels = {i: names[i] for i, entry in enumerate(entries, start=1) if _is_countable(entry, "instances")}
     unlabeled = next((i for i, entry in enumerate(entries) if entry.text("name") == _UNLABELED), None)
     return _Labels(labels, unlabeled, {})
 
@@ -161,15 +165,36 @@ def _read_panoptic(folder: Path) -> _Labels:
         raise DataError(f"no panoptic_*.json in {folder} or {folder.parent}; it is part of the official download")
     file = read_official(sources[0], ["annotations", "categories"])
     names = read_labels(file)
-    things = {c.whole("id") for c in file.entries("categories", "category") if c.flag("isthing")}
-    segments = {
-        Path(entry.path("file_name")).stem: [
-            PanopticSegment(s.whole("id"), s.whole("category_id"), s.flag("iscrowd"))
-            for s in entry.entries("segments_info", "segment")
-        ]
-        for entry in file.entries("annotations", "annotation")
-    }
+    things = {c.whole("id") for c in file.entries("categories", "category") if _is_countable(c, "isthing")}
+    segments: dict[str, list[PanopticSegment]] = {}
+    for entry in file.entries("annotations", "annotation"):
+        name = Path(entry.path("file_name")).stem
+        if name in segments:
+            raise DataError(f"{entry.where}: a second one of '{name}', expected one of each image; remove one")
+        segments[name] = _read_segments_of(entry, names)
     return _Labels({i: name for i, name in names.items() if i in things}, None, segments)
+
+
+def _is_countable(category: Entry, key: str) -> bool:
+    """Whether a category has instances; a file that does not say so would lose all of them."""
+    if category.get(key) is None:
+        raise DataError(f"{category.place(key)} is null, expected true or false, or 1 or 0; correct the file")
+    return category.flag(key)
+
+
+def _read_segments_of(image: Entry, names: Mapping[int, str]) -> list[PanopticSegment]:
+    found: dict[int, PanopticSegment] = {}
+    for entry in image.entries("segments_info", "segment"):
+        segment = PanopticSegment(entry.whole("id"), entry.whole("category_id"), entry.flag("iscrowd"))
+        if segment.id in found:
+            raise DataError(f"{entry.where}: id {segment.id} is given twice, expected each once; correct the file")
+        if segment.category_id not in names:
+            raise DataError(
+                f"{entry.place('category_id')} is {segment.category_id}, expected one of the file's categories "
+                f"{shorten_list(names)}; correct the file"
+            )
+        found[segment.id] = segment
+    return list(found.values())
 
 
 def convert(job: MapillaryImage) -> Converted:
@@ -205,8 +230,14 @@ def _read_segments(
     """Category of each segment, ids that become the ignore region (unlabeled: 0; crowds), problems."""
     categories = {segment.id: segment.category_id for segment in segments}
     crowds = [segment.id for segment in segments if segment.is_crowd]
-    problems = [f"{id_map}: segment {i} is not in the panoptic file" for i in sorted(ids - {0} - categories.keys())]
-    problems += [f"{id_map}: segment {i} of the panoptic file has no pixel" for i in sorted(categories.keys() - ids)]
+    problems = [
+        f"{id_map}: segment {i} is not in the panoptic file, expected all there"
+        for i in sorted(ids - {0} - categories.keys())
+    ]
+    problems += [
+        f"{id_map}: segment {i} of the panoptic file has no pixel, expected some"
+        for i in sorted(categories.keys() - ids)
+    ]
     return categories, [0, *crowds], problems
 
 
