@@ -64,6 +64,27 @@ def test_a_video_that_ends_early_is_noticed(
     assert source.lost == {"frames that could not be decoded": 2}
 
 
+@pytest.mark.parametrize(("first", "count"), [(7, 13), (0, 15), (5, 10)])
+def test_a_video_that_was_trimmed_without_encoding_it_anew_has_lost_nothing(
+    tmp_path: Path, first: int, count: int
+) -> None:
+    """Its header counts all 20 frames, its edit list shows some; a frame that is missing of those is noticed still."""
+    path = tmp_path / "trimmed.mp4"
+    with VideoWriter(path, fps=10) as writer:
+        for value in range(20):
+            writer.write(np.full((32, 48, 3), 10 * value, dtype=np.uint8))
+    content = bytearray(path.read_bytes())
+    struct.pack_into(">Ii", content, content.index(b"elst") + 12, 100 * count, 1024 * first)
+    path.write_bytes(content)
+    source = VideoFile(path)
+    assert source.expected_length == count
+    frames = list(source)
+    assert len(frames) == count and abs(frames[0].image.mean() - 10 * first) < 12
+    assert not source.lost
+    source._note_lost(count - 3)
+    assert source.lost == {"frames that could not be decoded": 3}
+
+
 @pytest.mark.parametrize("damage", ["empty", "zeros"])
 def test_frames_behind_a_broken_one_keep_their_numbers(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "hole.avi"

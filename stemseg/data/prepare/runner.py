@@ -80,7 +80,7 @@ def _sound_items(
         if converted.item is not None and not converted.problems:
             yield converted.item
     if not summary.num_items and not summary.problems:
-        summary.problems.append(f"there are no {plan.kind} to write")
+        summary.problems.append(f"there are no {plan.kind} to write, expected at least one with an object")
     if summary.problems and (not skip_invalid or not summary.num_items):
         raise _GivenUp(f"{plan.filename} was not written")
 
