@@ -67,7 +67,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 class Part(NamedTuple):
-    """What a part of the benchmark found: its tables, and what is to be said of the run."""
+    """The outcome of a part of the benchmark: its tables, and what is to be said of the run."""
 
     tables: list[MetricTable]
     note: str

@@ -16,33 +16,57 @@ def cluster(
     primary: float,
     secondary: float,
     max_instances: int = 20,
+    compat: bool = False,
 ) -> Tensor:
     """Sequential clustering (method.md §8.4) that keeps all probabilities of all points.
 
     Args:
         embeddings, bandwidths: [E, P].
         seediness: [P].
-        min_seediness, primary, secondary, max_instances: as :class:`SequentialClustering` takes them.
+        min_seediness, primary, secondary, max_instances, compat: as :class:`SequentialClustering` takes them.
 
     Returns:
         labels [P] int64, -1 for an outlier.
     """
+    thresholds = {"min_seediness": min_seediness, "primary": primary, "secondary": secondary}
+    points = (embeddings, bandwidths, seediness)
+    return cluster_and_rate(*points, **thresholds, max_instances=max_instances, compat=compat)[0]
+
+
+def cluster_and_rate(
+    embeddings: Tensor,
+    bandwidths: Tensor,
+    seediness: Tensor,
+    *,
+    min_seediness: float,
+    primary: float,
+    secondary: float,
+    max_instances: int = 20,
+    compat: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`cluster`; with each point's probability under its own instance [P], 0 for an outlier."""
     labels = torch.full_like(seediness, -1, dtype=torch.int64)
-    all_probabilities = []
+    all_probabilities: list[Tensor] = []
+    left = None  # the points that are given out in the end
     while len(all_probabilities) < max_instances and (labels == -1).any():
         free = torch.nonzero(labels == -1)[:, 0]
         seed = free[seediness[free].argmax()]
         if seediness[seed] < min_seediness:
             break
+        if compat and len(all_probabilities) == max_instances - 1:
+            left = labels == -1
         squared = (embeddings - embeddings[:, seed, None]) ** 2 * bandwidths[:, seed, None]
         probability = torch.exp(-0.5 * squared.sum(dim=0).sqrt())  # [P]
         labels[free[probability[free] > primary]] = len(all_probabilities)
         all_probabilities.append(probability)
-    if all_probabilities:
-        best, instance = torch.stack(all_probabilities).max(dim=0)
-        left = (labels == -1) & (best > secondary)
-        labels[left] = instance[left]
-    return labels
+    if not all_probabilities:
+        return labels, torch.zeros_like(seediness)
+    probabilities = torch.stack(all_probabilities)  # [I, P]
+    best, instance = probabilities.min(dim=0) if compat else probabilities.max(dim=0)
+    joins = (labels == -1 if left is None else left) & (best > secondary)
+    labels[joins] = instance[joins]
+    own = probabilities.gather(0, labels.clamp(min=0)[None])[0]
+    return labels, torch.where(labels >= 0, own, 0.0)
 
 
 def label_ious(previous: Tensor, current: Tensor, num_previous: int, num_current: int) -> Tensor:

@@ -94,7 +94,8 @@ def _check_inference(figures):
     network = [arithmetic[stage]["GFLOP / frame"] for stage in ("backbone", "heads")]
     assert min(network) > 0
     assert sum(network) == pytest.approx(arithmetic["whole video, in turn"]["GFLOP / frame"], rel=0.01)
-    assert 0 < arithmetic["whole video, in turn"]["% of the limit"] < arithmetic["heads"]["% of the limit"]
+    shares = {name: row["% of the limit"] for name, row in arithmetic.items()}
+    assert 0 < shares["whole video, in turn"] < max(shares["backbone"], shares["heads"])
 
 
 def _check_document(text, figures):
