@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 from tqdm import tqdm
@@ -50,7 +52,10 @@ def map_in_processes(
     # fresh processes, not forks: those would inherit the thread pools of OpenCV and torch without their threads, and
     # could wait forever; and this process may hold gigabytes
     context = multiprocessing.get_context("spawn")
-    return _in_order(ProcessPoolExecutor(workers, context, _use_one_thread), function, jobs, max_ahead)
+    pool: Executor = ProcessPoolExecutor(workers, context, _use_one_thread)
+    if b"__main__" not in pickle.dumps(function):
+        pool = _WithoutMain(pool)
+    return _in_order(pool, function, jobs, max_ahead)
 
 
 def run_jobs(
@@ -77,6 +82,31 @@ def run_jobs(
             results[index] = result
             bar.update()
     return [results[i] for i in range(len(jobs))]
+
+
+class _WithoutMain(Executor):
+    """Processes of another executor that don't run the main file again when they start, as fresh ones would.
+
+    They import what they do. There need be no main file (``python < script``), and one without
+    ``if __name__ == "__main__":`` would start processes of its own.
+    """
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+
+    def submit(self, *job: Any, **options: Any) -> Future[Any]:
+        """See :class:`concurrent.futures.Executor`; a job may start a process."""
+        main = vars(sys.modules["__main__"])
+        told = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+        try:
+            main.update(dict.fromkeys(told))
+            return self._pool.submit(*job, **options)
+        finally:
+            main.update(told)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See :class:`concurrent.futures.Executor`."""
+        self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
 
 
 def _in_order(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from stemseg.utils.parallel import BackgroundWorker, map_in_processes, map_in_threads, run_jobs
+from tests.helpers.paths import ROOT
 
 MAPS = {"threads": map_in_threads, "processes": map_in_processes}
 
@@ -68,6 +72,20 @@ def process_of(x: int) -> int:
 
 def test_processes_are_other_processes() -> None:
     assert os.getpid() not in set(map_in_processes(process_of, range(4), workers=2, max_ahead=2))
+
+
+@pytest.mark.parametrize("way", ["no main file", "a main file without a guard"])
+def test_processes_do_not_run_the_main_file_again(tmp_path: Path, way: str) -> None:
+    script = (
+        "from tests.utils import test_parallel as t\nprint(t.run_jobs(t.square, [0, 1, 2], sizes=[1] * 3, workers=2))"
+    )
+    path = tmp_path / "own.py"
+    path.write_text(script)
+    command = [sys.executable, str(path)] if way.startswith("a main") else [sys.executable]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, input=script, env=environment, capture_output=True, text=True, check=False)
+    assert result.stdout == "[0, 1, 4]\n", result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("in_place", [False, True])
