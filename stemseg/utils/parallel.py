@@ -97,7 +97,7 @@ class _WithoutMain(Executor):
     def submit(self, *job: Any, **options: Any) -> Future[Any]:
         """See :class:`concurrent.futures.Executor`; a job may start a process."""
         main = vars(sys.modules["__main__"])
-        told = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+        told: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
         try:
             main.update(dict.fromkeys(told))
             return self._pool.submit(*job, **options)
