@@ -14,14 +14,15 @@ from stemseg.modeling.backbone.build import build_backbone
 from stemseg.modeling.backbone.norms import fold_norms
 from stemseg.modeling.backbone.resnet import Backbone
 from stemseg.modeling.clip_stream import ClipStream, FrameTerms, SharedClipStream
-from stemseg.modeling.decoders.appearance import AppearanceDecoder, build_appearance_decoder
 from stemseg.modeling.decoders.heads import (
+    AppearanceDecoder,
     EmbeddingHead,
     EmbeddingMaps,
     SeedinessHead,
     SemanticHead,
     SemanticMaps,
     SharedSemanticHead,
+    build_appearance_decoder,
     build_embedding_head,
     build_seediness_head,
     build_semantic_head,

@@ -1,46 +1,20 @@
 """Clips made of other clips: what is painted, and what the masks say is seen."""
 
-import cv2
 import numpy as np
 import pytest
 
 from stemseg.config import load_config
 from stemseg.data import copy_paste
 from stemseg.data.annotated_frame import AnnotatedClip, AnnotatedFrame, pack_masks
-from stemseg.data.copy_paste import (
-    CopyPasteClips,
-    CopyPasteRange,
-    Cutout,
-    change_colors,
-    cut_out,
-    film,
-    object_paths,
-    paste,
-    relight,
-    resized,
-    rider_paths,
-)
+from stemseg.data.copy_paste import CopyPasteClips, change_colors, film, paste
+from stemseg.data.cutouts import CopyPasteRange, Cutout, cut_out, relight, rider_paths
 from stemseg.data.dataset import build_training_dataset
 from stemseg.utils.errors import ConfigError
+from tests.helpers.square_clips import square_clip
 from tests.helpers.tiny_datasets import custom_config, make_videos
 
 RANGES = CopyPasteRange(height=24, width=40)
 SHIFT = np.array([[1.0, 0.0, 6.0], [0.0, 1.0, 4.0]])
-
-
-def square_clip(*squares, size=(24, 40), color=50, num_frames=3, category=1):
-    """A gray clip; each square is (top, left, side) and white, moving one pixel to the right in each frame."""
-    frames = []
-    for t in range(num_frames):
-        image = np.full((*size, 3), color, np.uint8)
-        masks = []
-        for i, (top, left, side) in enumerate(squares):
-            mask = np.zeros(size, np.uint8)
-            mask[top : top + side, left + t : left + t + side] = 1
-            image[mask > 0] = 255
-            masks.append((i, mask))
-        frames.append(AnnotatedFrame(image, pack_masks(masks, *size)))
-    return AnnotatedClip(frames, (category,) * len(squares), "squares")
 
 
 class OneClip:
@@ -66,18 +40,6 @@ def clips_of(*clips, weights=None, **changes):
 
 def arrays_of(clip):
     return [(f.image, *f.ids.layers) for f in clip.frames]
-
-
-def test_cut_out_holds_the_object_alone():
-    clip = square_clip((4, 3, 5), (12, 20, 8))
-    cutout = cut_out(clip, 1)
-    assert cutout.area == 64 and cutout.category_id == 1
-    assert cutout.alphas[0].shape == (8, 10)  # as far as it goes in three frames
-    for t, alpha in enumerate(cutout.alphas):
-        expected = np.zeros((8, 10), np.uint8)
-        expected[:, t : t + 8] = 255
-        np.testing.assert_array_equal(alpha, expected)
-    np.testing.assert_allclose(cutout.center, [5.0, 4.0])
 
 
 @pytest.mark.parametrize("in_front", [True, False])
@@ -118,26 +80,6 @@ def test_an_object_out_of_sight_changes_nothing():
         assert new is old
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_paths_are_smooth_and_sizes_within_range(seed):
-    rng = np.random.default_rng(seed)
-    ranges = CopyPasteRange(height=240, width=400, object_size=(0.2, 0.5), motion=0.1)
-    cutout = resized(cut_out(square_clip((2, 2, 12)), 0), ranges, rng)
-    assert 0 < cutout.area <= 4 * 144 + 1e-6  # a small object is enlarged twice at most
-    centers = np.array([m @ (*cutout.center, 1) for m in object_paths(cutout, 8, ranges, rng)])
-    assert np.abs(np.diff(centers, n=3, axis=0)).max() < 1e-6  # constant acceleration
-
-
-def test_object_sizes_follow_the_range():
-    cutout = Cutout([np.zeros((60, 60, 3), np.uint8)], [np.full((60, 60), 255, np.uint8)], np.array([30.0, 30.0]),
-                    3600.0, 1, "")  # fmt: skip
-    ranges = CopyPasteRange(height=100, width=100, object_size=(0.1, 0.4))
-    sizes = [np.sqrt(resized(cutout, ranges, np.random.default_rng(i)).area) for i in range(200)]
-    assert 10 - 1e-6 <= min(sizes) < 12 and 36 < max(sizes) <= 40 + 1e-6
-    shapes = {resized(cutout, ranges, np.random.default_rng(i)).alphas[0].shape for i in range(20)}
-    assert all(10 <= h <= 40 and h == w for h, w in shapes)
-
-
 @pytest.mark.parametrize("size", [(24, 40), (48, 64), (30, 20)])
 def test_film_shows_no_place_outside_of_the_scene(size):
     rows, columns = np.indices(size)
@@ -167,33 +109,6 @@ def test_light_stays_within_limits_and_keeps_masks():
     cutout = cut_out(clip, 0)
     lit = relight(cutout, clip, ranges, np.random.default_rng(2))
     assert lit.alphas is cutout.alphas and lit.images[0].shape == cutout.images[0].shape
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_a_rider_touches_its_mount_in_every_frame_and_moves_with_it(seed):
-    mount = cut_out(square_clip((4, 3, 12), size=(60, 80)), 0)
-    rider = cut_out(square_clip((9, 8, 10), size=(60, 80), category=2), 0)
-    paths = [np.array([[1.0, 0, 30 + 2 * t], [0, 1.0, 24]]) for t in range(3)]
-    clip = paste(square_clip(size=(60, 80), color=10), mount, paths, in_front=True)
-    alone = [frame.ids.mask(0).sum() for frame in clip.frames]
-    on_it = rider_paths(rider, mount, paths, np.random.default_rng(seed))
-    clip = paste(clip, rider, on_it, in_front=True, as_part=True)
-    assert clip.category_ids == (1,)
-    for own, frame in zip(alone, clip.frames, strict=True):
-        mask = frame.ids.mask(0)
-        assert cv2.connectedComponents(mask)[0] == 2  # the ground and one piece
-        assert own < mask.sum() <= 2.1 * own
-        assert ((mask > 0) != (frame.image > 130).all(axis=2)).sum() <= 20  # two half covered edges meet
-    centers = [[m @ (side / 2 + t, side / 2, 1) for t, m in enumerate(ms)] for side, ms in ((12, paths), (10, on_it))]
-    np.testing.assert_allclose(np.subtract(*centers), [np.subtract(*centers)[0]] * 3)  # as far apart in all frames
-
-
-def test_a_rider_out_of_sight_in_the_first_frames_keeps_its_place():
-    mount = cut_out(square_clip((4, 3, 12), size=(60, 80)), 0)
-    rider = cut_out(square_clip((9, 8, 10), size=(60, 80)), 0)
-    rider.alphas[0][:] = 0
-    paths = rider_paths(rider, mount, [np.eye(2, 3)] * 3, np.random.default_rng(0))
-    assert np.isfinite(paths).all() and np.abs(np.diff(paths, axis=0)).max() <= 1 + 1e-9
 
 
 def test_a_part_behind_the_scene_is_behind_its_own_instance_too():

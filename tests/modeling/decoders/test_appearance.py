@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stemseg.modeling.decoders.appearance import AppearanceDecoder
+from stemseg.modeling.decoders.heads import AppearanceDecoder
 from stemseg.modeling.embedding import add_coordinates, mix_appearance
 from stemseg.modeling.losses.appearance_loss import appearance_spread
 from stemseg.structures.network_output import FeaturePyramid
