@@ -26,7 +26,7 @@ from stemseg.inference.run_summary import RunSummary, more_or_fewer
 from stemseg.inference.settings import config_source
 from stemseg.inference.track_scores import drawing_threshold
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
-from stemseg.modeling.model_files import read_model_info
+from stemseg.modeling.model_files import check_class_names, read_model_info
 from stemseg.modeling.network import build_network
 from stemseg.modeling.weights import find_checkpoint, load_model_weights
 from stemseg.streaming import Stream
@@ -35,6 +35,7 @@ from stemseg.structures.track_summary import TrackSummary, summarize_tracks
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import choose_device
 from stemseg.utils.errors import DataError
+from stemseg.utils.files import user_path
 
 Video = str | Path | np.ndarray | Iterable[np.ndarray]
 
@@ -63,6 +64,7 @@ def load(
     path = find_checkpoint(model)
     info = read_model_info(path)
     config = load_config(config_source(path, info, None if cfg is None else str(cfg)), overrides)
+    check_class_names(info, config.INPUT.NUM_CLASSES, path)
     network = build_network(config)
     load_model_weights(network, path)
     names = {} if config.INPUT.NUM_CLASSES == 2 else info.category_names or configured_names(config)
@@ -198,7 +200,7 @@ class Result:
         Returns:
             the page, ``report.html``.
         """
-        folder, names, cfg = Path(folder).expanduser(), self._segmenter.category_names, self._segmenter.cfg
+        folder, names, cfg = user_path(folder), self._segmenter.category_names, self._segmenter.cfg
         videos = InputVideos([self._source], names, self._source.description)
         writers = build_writers(cfg, None, folder) + build_exporters(exports, videos, folder)
         drawn = self._segmenter.drawing_threshold if min_score is None else min_score

@@ -17,6 +17,7 @@ from stemseg.structures.annotations import (
     load_video_annotations,
 )
 from stemseg.utils.errors import ConfigError, DataError
+from stemseg.utils.files import user_path
 
 
 class OpenedVideos(NamedTuple):
@@ -92,7 +93,7 @@ def directory_from(variable: str, meaning: str) -> Path:
         raise DataError(
             f"environment variable {variable} is not set; let it name {meaning}: export {variable}=/path/to/it"
         )
-    path = Path(value).expanduser()
+    path = user_path(value)
     if not path.is_dir():
         raise DataError(f"environment variable {variable} is '{value}', which is not a folder; expected {meaning}")
     return path
@@ -109,7 +110,7 @@ def expand_path(text: str, where: str) -> Path:
             raise DataError(
                 f"{where} is '{text}', but environment variable {variable} is not set: export {variable}=..."
             )
-    return Path(os.path.expandvars(text)).expanduser()
+    return user_path(os.path.expandvars(text))
 
 
 def _find_image_dir(entry: DatasetEntry, split: str, first_image: str) -> Path:

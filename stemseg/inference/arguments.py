@@ -31,6 +31,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error("--evaluate needs annotations: give --dataset (custom for a dataset of your own), not --input")
     if options.dataset is not None and (options.frames or options.every > 1):
         parser.error("--frames and --every choose parts of videos of your own: give --input, not --dataset")
+    if options.dataset is None and (options.seqs or options.split is not None):
+        parser.error("--seqs and --split choose sequences of a dataset: give --dataset, or name videos with --input")
+    if options.side_by_side and not options.save_vis:
+        parser.error("--side_by_side is about the pictures of --save_vis; give both")
+    options.split = options.split or "val"
     try:
         options.frames = parse_frame_range(options.frames or "0:", options.every)
     except ConfigError as error:
@@ -55,7 +60,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     add("--frames", metavar="A:B", help="with --input: only frames A up to, but not including, B")
     add("--every", type=positive, default=1, metavar="N", help="with --input: only every N-th of these frames")
-    add("--split", default="val", help="split of the dataset (default: val)")
+    add("--split", help="split of the dataset (default: val)")
     add("--seqs", nargs="+", default=[], metavar="ID", help="segment only these sequences")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from stemseg.data.images import read_image
 from stemseg.structures.annotations import VideoSequence
 from stemseg.utils.errors import DataError
-from stemseg.utils.files import files_fingerprint, list_images, open_file
+from stemseg.utils.files import files_fingerprint, list_images, open_file, user_path
 from stemseg.utils.parallel import map_in_threads
 
 
@@ -49,6 +49,8 @@ class FrameSource(ABC):
         left_out: how much of the input is no part of the video, by reason, as far as it was read.
         lost: how much of the video could not be read, by reason; its results can't be trusted then.
     """
+
+    empty_hint = "copy or convert it again"  # what a user can do where there is no frame
 
     def __init__(self, sequence_id: str | int, description: str) -> None:
         self.sequence_id = sequence_id
@@ -104,7 +106,7 @@ class FrameSource(ABC):
                 )
             yield frame, prepared
         if size is None:
-            raise DataError(f"{self.description} holds no frame that can be read; copy or convert it again")
+            raise DataError(f"{self.description} holds no frame that can be read; {self.empty_hint}")
 
 
 class ImageSequence(FrameSource):
@@ -304,7 +306,7 @@ def open_path(path: str | Path) -> FrameSource:
     Raises:
         DataError: where nothing is there, the folder holds no images, or the file is no video.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.is_dir():
         left_out: Counter[str] = Counter()
         source = ImageSequence(path.resolve().name, list_images(path, left_out), turned=True)

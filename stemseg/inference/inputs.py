@@ -22,6 +22,7 @@ from stemseg.inference.writers.kitti_mots import KittiMotsWriter, TrackFilter
 from stemseg.inference.writers.youtube_vis import YouTubeVisWriter
 from stemseg.structures.frame_range import FrameRange
 from stemseg.utils.errors import ConfigError, StemsegError
+from stemseg.utils.files import user_path
 from stemseg.utils.text import shorten_list
 
 _logger = logging.getLogger("stemseg.inference")
@@ -123,7 +124,7 @@ def open_inputs(
     Args:
         category_names: that the checkpoint knows; where it knows none they come from the configuration.
     """
-    origin = "; ".join(str(Path(pattern).expanduser().resolve()) for pattern in patterns)
+    origin = "; ".join(str(user_path(pattern).resolve()) for pattern in patterns)
     origin += "" if frames.is_whole else f", frames {frames}"
     names = dict(category_names) or configured_names(cfg)
     left_out: dict[str, Counter[str]] = {}

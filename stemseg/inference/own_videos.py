@@ -15,7 +15,7 @@ import numpy as np
 from stemseg.inference.frame_sources import Frame, FrameReader, FrameSource, open_path
 from stemseg.structures.frame_range import FrameRange
 from stemseg.utils.errors import DataError
-from stemseg.utils.files import IMAGE_SUFFIXES, is_hidden, is_image, natural_key, no_input_reason
+from stemseg.utils.files import IMAGE_SUFFIXES, is_hidden, is_image, natural_key, no_input_reason, user_path
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".mts", ".ogv")
 
@@ -33,6 +33,7 @@ class FrameSelection(FrameSource):
         self._source = source
         self._frames = frames
         self.left_out, self.lost = source.left_out, source.lost
+        self.empty_hint = f"the whole has {source.expected_length or 'an unknown number of'} frames; choose others"
 
     def fingerprint(self) -> str:
         """See :class:`FrameSource`."""
@@ -150,7 +151,7 @@ def find_videos(pattern: str | Path, left_out: Counter[str] | None = None) -> li
     Raises:
         DataError: where there are none.
     """
-    path = Path(pattern).expanduser()
+    path = user_path(pattern)
     if path.is_dir():
         return _videos_in(path, left_out)
     if path.exists():

@@ -32,7 +32,7 @@ from stemseg.inference.runner import InferenceRunner, check_measurable, measure_
 from stemseg.inference.settings import load_run_config, output_directory, run_settings
 from stemseg.inference.track_scores import drawing_threshold
 from stemseg.inference.video_segmenter import VideoSegmenter, build_segmenter
-from stemseg.modeling.model_files import ModelInfo, read_model_info
+from stemseg.modeling.model_files import ModelInfo, check_class_names, read_model_info
 from stemseg.modeling.network import Network, build_network
 from stemseg.modeling.weights import find_checkpoint, load_model_weights
 from stemseg.structures.frame_range import FrameRange
@@ -56,6 +56,7 @@ def segment(options: argparse.Namespace) -> int:
     cfg = load_run_config(options, info, device)
     section = data_section(options.dataset, cfg)
     options.min_score = drawing_threshold(cfg, section) if options.min_score is None else options.min_score
+    check_class_names(info, cfg.INPUT.NUM_CLASSES, options.checkpoint)
     network = build_network(cfg)
     load_model_weights(network, options.checkpoint)  # before anything is opened or made: it may not fit
     process = distributed.initialize(device)

@@ -22,6 +22,7 @@ from stemseg.modeling.model_files import NO_INFO, ModelInfo
 from stemseg.modeling.weights import PRETRAINED_DIR
 from stemseg.utils.devices import choose_precision
 from stemseg.utils.errors import ConfigError, located
+from stemseg.utils.files import user_path
 from stemseg.utils.text import shorten_list, shown
 
 _logger = logging.getLogger("stemseg.inference")
@@ -69,9 +70,7 @@ def output_directory(options: argparse.Namespace) -> Path:
     checkpoint = Path(options.checkpoint)
     if checkpoint.parent != PRETRAINED_DIR:
         return checkpoint.parent / "inference"
-    name = (
-        f"{options.dataset}_{options.split}" if options.dataset else Path(options.input[0]).expanduser().resolve().stem
-    )
+    name = f"{options.dataset}_{options.split}" if options.dataset else user_path(options.input[0]).resolve().stem
     return Path("segmented") / (name if options.dataset or len(options.input) == 1 else f"{name}_and_more")
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from stemseg.modeling.weights import load_weights_file
 from stemseg.utils.errors import CheckpointError, DataError
 from stemseg.utils.json_values import text, whole_key
+from stemseg.utils.text import shorten_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,26 @@ def read_model_info(path: Path) -> ModelInfo:
 def _category_names(names: Mapping[Any, Any], path: Path) -> dict[int, str]:
     where = f"{path}: 'category_names'"
     try:
-        return {whole_key(str(i), where): text(name, f"{where}, category {i}") for i, name in names.items()}
+        found = {whole_key(str(i), where): text(name, f"{where}, category {i}") for i, name in names.items()}
     except DataError as error:
         raise CheckpointError(str(error)) from None
+    if len(found) < len(names):
+        raise CheckpointError(f"{where} names a category twice, expected each once; correct it")
+    return found
+
+
+def check_class_names(info: ModelInfo, num_classes: int, path: Path) -> None:
+    """Refuse names of other classes than a network has; ``num_classes`` counts the background.
+
+    Raises:
+        CheckpointError: with the ids that are named.
+    """
+    expected = range(1, num_classes)
+    if info.category_names and num_classes > 2 and set(info.category_names) != set(expected):
+        raise CheckpointError(
+            f"{path}: 'category_names' names the categories {shorten_list(sorted(info.category_names))}, expected 1 to "
+            f"{expected[-1]}, since INPUT.NUM_CLASSES is {num_classes}. Is the configuration the one of its training?"
+        )
 
 
 def pack_model(weights: Mapping[str, Tensor], info: ModelInfo, *, half: bool = True) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stemseg.utils.errors import CheckpointError
-from stemseg.utils.files import write_file
+from stemseg.utils.files import user_path, write_file
 from stemseg.utils.text import first_line, shorten_list, shown
 
 MODELS_DIR_VARIABLE = "STEMSEG_MODELS_DIR"
@@ -38,7 +38,7 @@ def models_dir() -> Path:
             f"the environment variable {MODELS_DIR_VARIABLE} is not set; set it to the folder that pretrained weights "
             "are read from (its 'pretrained') and checkpoints are written to (its 'checkpoints')"
         )
-    return Path(value).expanduser()
+    return user_path(value)
 
 
 def pretrained_names() -> list[str]:
@@ -52,13 +52,13 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     Raises:
         CheckpointError: where it is neither; lists the names.
     """
-    path = Path(name_or_path).expanduser()
+    path = user_path(name_or_path)
     if path.is_file():
         return path
     if str(name_or_path) in pretrained_names():
         return PRETRAINED_DIR / f"{name_or_path}.pth"
     names = ", ".join(pretrained_names()) or "none"
-    found = "is a folder" if path.is_dir() else "does not exist"
+    found = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
     raise CheckpointError(
         f"weights file {name_or_path} {found}; the README's section 'Links' says where published ones are. Give a "
         f"checkpoint's path, or the name of a model that ships with the package: {names}"
@@ -79,7 +79,7 @@ def load_weights_file(path: str | Path, *, weights_needed: bool = True) -> Any:
     _check_archive(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
-            lazily = not weights_needed and zipfile.is_zipfile(path)  # other files were written by torch before 1.6
+            lazily = not weights_needed and _is_archive(path)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
     except pickle.UnpicklingError as error:
         # PyTorch's own message is not passed on: it advises to load the file unsafely
@@ -124,8 +124,8 @@ def _check_archive(path: Path) -> None:
     Raises:
         CheckpointError: naming a record that was changed since, by a flipped bit, say.
     """
-    if not zipfile.is_zipfile(path):
-        return  # written by torch before 1.6, without checksums
+    if not _is_archive(path):
+        return
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
@@ -138,6 +138,12 @@ def _check_archive(path: Path) -> None:
             f"{path} is damaged: its record {damaged} does not fit the checksum that it was written with. Take an "
             "earlier checkpoint, or download or copy the file again"
         )
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file begins and ends as a zip archive; those that torch before 1.6 wrote do not, nor have checksums."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04" and zipfile.is_zipfile(path)
 
 
 def _numpy_globals() -> list[Any]:
@@ -207,7 +213,7 @@ def load_pretrained_backbone(backbone: nn.Module, name_or_path: str | Path) -> N
     Raises:
         CheckpointError: where the file is missing or does not fit.
     """
-    path = Path(name_or_path).expanduser()
+    path = user_path(name_or_path)
     if not path.is_file():
         path = models_dir() / "pretrained" / name_or_path
     if not path.is_file():
@@ -260,8 +266,24 @@ def check_state(module: nn.Module, state: Any, *, where: str | Path, next_step: 
     found = "; ".join(f"{len(keys)} {kind}: {shorten_list(keys)}" for kind, keys in problems.items() if keys)
     if found:
         raise CheckpointError(f"{where} does not fit the network: {found}. Next: {next_step}")
+    kinds = [f"{key} ({_kind(state[key])})" for key, value in own.items() if not _is_alike(state[key], value)]
+    if kinds:
+        raise CheckpointError(
+            f"{where} holds {len(kinds)} tensors that are no plain numbers of the network's kind: "
+            f"{shorten_list(kinds)}; save the network's own state dict with torch.save"
+        )
     refuse_non_finite(state, where)
     return state
+
+
+def _is_alike(saved: Tensor, own: Tensor) -> bool:
+    """Whether a tensor holds numbers, one beside the other, that can stand where another's do without loss of kind."""
+    is_plain = saved.layout == torch.strided and saved.device.type == "cpu" and not saved.is_quantized
+    return is_plain and not saved.is_complex() and saved.is_floating_point() == own.is_floating_point()
+
+
+def _kind(tensor: Tensor) -> str:
+    return " ".join(map(str, (tensor.layout, tensor.dtype, tensor.device.type))).replace("torch.", "")
 
 
 def refuse_non_finite(state: Mapping[str, Tensor], where: str | Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stemseg.utils.errors import ConfigError
+from stemseg.utils.text import shorten
+
+_MAX_FRAME = 10**9
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ def parse_frame_range(text: str, step: int = 1) -> FrameRange:
         first = int(start) if start else 0
         last = (int(stop) if stop else None) if separator else first + 1
     except ValueError:
-        raise ConfigError(f"'{text}' is no range of frames; write for example 100:400") from None
+        raise ConfigError(f"'{shorten(text, 40)}' is no range of frames; write for example 100:400") from None
+    if max(first, last or 0) > _MAX_FRAME:
+        raise ConfigError(f"'{shorten(text, 40)}' goes beyond frame {_MAX_FRAME}, expected the numbers of frames")
     if first < 0 or (last is not None and last <= first):
         raise ConfigError(f"'{text}' holds no frames; frames count from 0, and the last one named is left out")
     return FrameRange(first, last, step)

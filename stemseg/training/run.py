@@ -43,7 +43,7 @@ from stemseg.training.visualization import build_visualizer
 from stemseg.utils import distributed
 from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import ConfigError
-from stemseg.utils.files import make_folder
+from stemseg.utils.files import make_folder, user_path
 from stemseg.utils.folder_lock import held_folder
 from stemseg.utils.text import shorten_list, shown
 
@@ -220,7 +220,7 @@ class StartFrom(NamedTuple):
 
 def run_directory(cfg: Config, model_dir: str) -> Path:
     """``$STEMSEG_MODELS_DIR/checkpoints/<TRAINING.MODE>/<model_dir>``; an absolute ``model_dir`` is taken as it is."""
-    path = Path(model_dir).expanduser()
+    path = user_path(model_dir)
     return path if path.is_absolute() else models_dir() / "checkpoints" / cfg.TRAINING.MODE / path
 
 

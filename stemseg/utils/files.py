@@ -158,6 +158,20 @@ def _then(next_step: str) -> str:
     return f"; {next_step}" if next_step else ""
 
 
+def user_path(text: str | Path) -> Path:
+    """The path that a user writes, ``~`` replaced by a home folder.
+
+    Raises:
+        DataError: where it can be none.
+    """
+    if "\0" in str(text):
+        raise DataError(f"the path {str(text)!r} holds a zero byte, expected a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise DataError(f"the path {text} begins with the home folder of an unknown user; write it out") from None
+
+
 def make_folder(path: str | Path) -> Path:
     """Make a folder, and those above it, where they do not exist; returns it.
 
@@ -226,9 +240,15 @@ def _check_images(images: Sequence[Path]) -> None:
         if not path.is_file():
             what = "a link to nothing" if path.is_symlink() else "no regular file"
             raise DataError(f"the image {path} is {what}; put the image there, or remove it")
+        if not _is_unicode(path.name):
+            raise DataError(f"the image {str(path)!a} has a name that is no UTF-8, expected one; rename it")
         other = by_stem.setdefault(path.stem, path)
         if other != path:
             raise DataError(f"{other} and {path.name} would be the same frame; remove one of the two")
+
+
+def _is_unicode(name: str) -> bool:
+    return os.fsencode(name).decode("utf-8", "ignore") == name
 
 
 def no_input_reason(path: Path, expected: str) -> str:

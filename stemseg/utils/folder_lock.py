@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
+    return content if isinstance(content, dict) and {"host", "process", "started"} <= content.keys() else None
 
 
 def _identity(process: int) -> dict[str, Any]:

@@ -344,6 +344,10 @@ def test_a_model_that_ships_with_the_package_is_segmented_with_by_its_name(
         (["--dataset", "davis", "--every", "2"], "give --input, not --dataset"),
         (["--input", "x", "--every", "0"], "expected 1 or more"),
         (["--input", "x", "--frames", "5:1"], "--frames: '5:1' holds no frames"),
+        (["--input", "x", "--frames", ":99999999999"], "goes beyond frame 1000000000"),
+        (["--input", "x", "--seqs", "one"], "choose sequences of a dataset"),
+        (["--input", "x", "--split", "val"], "choose sequences of a dataset"),
+        (["--input", "x", "--side_by_side"], "--save_vis; give both"),
     ],
 )
 def test_parts_that_cannot_be_are_refused(flags: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stemseg.modeling import weights
-from stemseg.modeling.model_files import ModelInfo, pack_model, read_model_info
+from stemseg.modeling.model_files import ModelInfo, check_class_names, pack_model, read_model_info
 from stemseg.modeling.weights import find_checkpoint, load_model_weights, pretrained_names
 from stemseg.utils.errors import CheckpointError
 
@@ -86,3 +86,10 @@ def test_what_cannot_be_packed_is_refused() -> None:
         pack_model({}, ModelInfo())
     with pytest.raises(CheckpointError, match="weight big holds values that float16 can't"):
         pack_model({"big": torch.tensor([1e6])}, INFO)
+
+
+@pytest.mark.parametrize("names", [{1: "cat", "1": "dog", 2: "cow"}, {1: "cat"}, {0: "cat", 1: "dog"}])
+def test_names_of_other_classes_than_the_network_has_are_refused(tmp_path, names):
+    torch.save({"model": {}, "category_names": names}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a.pth: 'category_names' names .*expected"):
+        check_class_names(read_model_info(tmp_path / "a.pth"), 3, tmp_path / "a.pth")

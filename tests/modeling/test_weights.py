@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from stemseg.modeling.weights import (
+    find_checkpoint,
     load_model_weights,
     load_pretrained_backbone,
     load_weights_file,
@@ -199,6 +200,26 @@ def test_a_flipped_bit_anywhere_in_what_a_checkpoint_holds_is_noticed(tmp_path):
 def archive_content(path, name):
     with zipfile.ZipFile(path) as archive:
         return archive.read(name)
+
+
+@pytest.mark.parametrize(
+    "change", [torch.Tensor.int, torch.Tensor.to_sparse, lambda t: t.to(torch.complex64), lambda t: t.to("meta")]
+)
+def test_tensors_of_another_kind_are_refused(tmp_path, change):
+    network = nn.Linear(2, 3)
+    torch.save({"model": {**network.state_dict(), "weight": change(network.weight.detach())}}, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match=r"odd.pth holds 1 tensors that are no plain numbers.*: weight \("):
+        load_model_weights(network, tmp_path / "odd.pth")
+
+
+def test_what_is_no_file_and_what_is_no_archive_is_said(tmp_path):
+    with pytest.raises(CheckpointError, match="/dev/null is no regular file"):
+        find_checkpoint("/dev/null")
+    save_weights_file(tmp_path / "a.pth", {"model": {}})
+    (tmp_path / "a.pth").write_bytes(bytes(10) + (tmp_path / "a.pth").read_bytes())
+    with pytest.raises(CheckpointError) as caught:
+        load_weights_file(tmp_path / "a.pth", weights_needed=False)
+    assert "mmap" not in str(caught.value)
 
 
 def test_files_of_old_torch_have_no_checksums_and_are_read(tmp_path):

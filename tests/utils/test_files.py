@@ -15,6 +15,7 @@ from stemseg.utils.files import (
     make_folder,
     name_of_file,
     replacing,
+    user_path,
     write_bytes,
     write_file,
     write_text,
@@ -151,4 +152,17 @@ def test_a_frame_that_is_missing_or_there_twice_is_refused(tmp_path):
     (tmp_path / "00001.jpg").unlink()
     (tmp_path / "00000.png").touch()
     with pytest.raises(DataError, match=r"00000.jpg and 00000.png would be the same frame"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a\0b", "zero byte"), ("~nobody_at_all/x", "of an unknown user")])
+def test_paths_that_cannot_be_are_named(text, expected):
+    with pytest.raises(DataError, match=expected):
+        user_path(text)
+    assert user_path("~") == Path.home()
+
+
+def test_an_image_whose_name_is_no_utf8_is_refused_where_it_is_listed(tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"\\udcff.png' has a name that is no UTF-8"):
         list_images(tmp_path)

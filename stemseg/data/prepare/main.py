@@ -23,6 +23,7 @@ from pathlib import Path
 from stemseg.datasets import ANNOTATIONS_VARIABLE, DATASETS, DatasetEntry, convertible_datasets, find_dataset, spellings
 from stemseg.utils.arguments import DEFAULT_WORKERS, CommandParser, checked, count, fraction, run_command
 from stemseg.utils.errors import ConfigError, DataError
+from stemseg.utils.files import user_path
 
 _PROGRAM = "stemseg-prepare"
 
@@ -104,7 +105,7 @@ def output_dir(given: str | None) -> Path:
         raise ConfigError(
             f"nowhere to write: give --output DIR, or set the environment variable {ANNOTATIONS_VARIABLE}"
         )
-    return Path(value).expanduser()
+    return user_path(value)
 
 
 def root_dir(given: str) -> Path:
@@ -113,7 +114,7 @@ def root_dir(given: str) -> Path:
     Raises:
         DataError: where there is none.
     """
-    root = Path(given).expanduser().absolute()
+    root = user_path(given).absolute()
     if not root.is_dir():
         raise DataError(f"ROOT is '{root}', which is not a folder; give the folder of the official download")
     return root

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stemseg.utils.errors import DataError
-from stemseg.utils.files import read_text
+from stemseg.utils.files import read_text, user_path
 from stemseg.utils.json_values import Entry, inner_path, names_of, read_json
 
 
@@ -21,7 +21,7 @@ def find(root: Path, candidates: Sequence[str], what: str, override: str | None 
     Raises:
         DataError: naming all places that were tried.
     """
-    own = Path(override or "").expanduser()
+    own = user_path(override or "")
     tried = [root / own, own.absolute()] if override else [root / name for name in candidates]
     for path in tried:
         if path.exists():

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from stemseg.modeling.weights import find_checkpoint, load_weights_file
 from stemseg.utils.errors import CheckpointError
+from stemseg.utils.files import user_path
 from stemseg.utils.text import shorten_list
 
 _TORCHVISION_NAME = re.compile(r"\w+_Weights\.\w+")
@@ -44,7 +45,7 @@ def read_source(source: str) -> Source:
     Raises:
         CheckpointError: where the file cannot be read or holds no tensors, or the download fails.
     """
-    path = Path(source).expanduser()
+    path = user_path(source)
     if not path.is_file() and _TORCHVISION_NAME.fullmatch(source):
         content = _download(source)
     else:
