@@ -48,8 +48,8 @@ def write_sections(path: Path, texts: Mapping[str, str]) -> None:
 
 
 def as_section(tables: Iterable[MetricTable], command: str, note: str) -> str:
-    """The Markdown of one part: the command, the machine, what is to be said of the run, its tables."""
-    lines = [f"`{command}`", "", *textwrap.wrap(f"{describe_machine()}. {note}", width=120)]
+    """The Markdown of one part: the command as a comment, the machine, what is to be said of the run, its tables."""
+    lines = [f"<!-- {command} -->", "", *textwrap.wrap(f"{describe_machine()}. {note}", width=120)]
     for table in tables:
         lines += ["", *_markdown(table)]
     return "\n".join(lines)
