@@ -34,8 +34,9 @@ from stemseg.structures.frame_range import FrameRange
 from stemseg.structures.track_summary import TrackSummary, summarize_tracks
 from stemseg.structures.tracks import VideoTracks
 from stemseg.utils.distributed import choose_device
-from stemseg.utils.errors import DataError
+from stemseg.utils.errors import ConfigError, DataError
 from stemseg.utils.files import user_path
+from stemseg.utils.text import shown
 
 Video = str | Path | np.ndarray | Iterable[np.ndarray]
 
@@ -61,6 +62,8 @@ def load(
         CheckpointError: where the model is missing, damaged, or does not fit its configuration.
         ConfigError: where the configuration is missing or wrong.
     """
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides is the text {shown(overrides)}, expected a list of such, [{shown(overrides)}]")
     path = find_checkpoint(model)
     info = read_model_info(path)
     config = load_config(config_source(path, info, None if cfg is None else str(cfg)), overrides)
@@ -107,7 +110,7 @@ class Segmenter:
         """
         source = open_video(video, fps=fps)
         if frames is not None:
-            source = FrameSelection(source, FrameRange(frames.start or 0, frames.stop, frames.step or 1))
+            source = FrameSelection(source, _frame_range(frames))
         with tqdm(total=source.expected_length, unit="frame", desc="segmenting", disable=not progress) as bar:
             tracks = self._engine.segment(source, bar.update)
         return Result(tracks, source, self)
@@ -211,7 +214,9 @@ class Result:
             "more or fewer": more_or_fewer(cfg),
         }
         summary = RunSummary(folder, names, min_score=drawn, overlays=overlays, details=details)
-        ResultFolder(folder).save(self._video, fingerprint=self._source.fingerprint())
+        ResultFolder(folder).save(
+            self._video, fingerprint=self._source.fingerprint(), left_out=self._source.left_out, lost=self._source.lost
+        )
         least = cfg.DATA[data_section(None, cfg)].MIN_TRACK_SCORE if min_score is None else min_score
         results = without_faint(self._video, least)
         for writer in writers:
@@ -231,12 +236,24 @@ class Result:
             raise IndexError(f"the video has {self.num_frames} frames, from 0; there is no frame {frame}")
 
 
+def _frame_range(frames: slice) -> FrameRange:
+    """The frames that a slice means; counted from the start, since a video's length may not be known."""
+    start = 0 if frames.start is None else frames.start
+    stop, step = frames.stop, 1 if frames.step is None else frames.step
+    are_whole = all(isinstance(value, int) for value in (start, stop or 0, step))
+    if not are_whole or min(start, stop or 0) < 0 or step < 1:
+        raise DataError(f"frames is {frames}, expected whole numbers from 0, and a step of 1 or more")
+    return FrameRange(start, stop, step)
+
+
 def open_video(video: Video, *, fps: float | None = None) -> FrameSource:
     """The frames that a user means by a path, an array or an iterable; see :meth:`Segmenter.segment`.
 
     Raises:
         DataError: where it means none, or several videos.
     """
+    if not isinstance(video, str | Path | Iterable):
+        raise DataError(f"the video is {shown(video)}, expected a path, an array or an iterable of frames")
     if not isinstance(video, str | Path):
         return MemoryVideo(video, fps=fps)
     sources = open_own_videos([video])

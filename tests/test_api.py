@@ -16,7 +16,7 @@ import stemseg
 from stemseg.config import load_config
 from stemseg.modeling.model_files import ModelInfo, pack_model
 from stemseg.modeling.network import build_network
-from stemseg.utils.errors import CheckpointError, DataError
+from stemseg.utils.errors import CheckpointError, ConfigError, DataError
 from tests.helpers.paths import ROOT
 from tests.helpers.small_network import SMALL_CUSTOM_MODEL
 
@@ -152,6 +152,23 @@ def test_a_model_is_found_by_path_or_name_and_can_be_changed(model: Path) -> Non
     assert changed.category_names == {1: "cat", 2: "dog"} and changed.name == "tiny"
     with pytest.raises(CheckpointError, match="huge does not exist"):
         stemseg.load("huge")
+
+
+def test_what_can_be_no_video_or_no_part_of_one_is_named(model: Path, video: np.ndarray, tmp_path: Path) -> None:
+    segmenter = stemseg.load(model, device="cpu")
+    with pytest.raises(ConfigError, match=r"overrides is the text .*expected a list of such"):
+        stemseg.load(model, overrides="CLUSTERING.MAX_INSTANCES=3")
+    for frames in (slice(-3, None), slice(None, None, -1), slice(None, None, 0), slice(1.5, 3), slice("a", None)):
+        with pytest.raises(DataError, match="expected whole numbers from 0"):
+            segmenter.segment(video, frames=frames)
+    for nothing in (None, 5, np.zeros((3, 0, 40, 3), np.uint8)):
+        with pytest.raises(DataError, match="expected"):
+            segmenter.segment(nothing)
+    for fps in (0, -1, float("nan"), "x"):
+        with pytest.raises(DataError, match=r"fps is .* expected a number above 0"):
+            segmenter.segment(video, fps=fps)
+    with pytest.raises(ConfigError, match="no export yolo, expected some of coco"):
+        segmenter.segment(video[:2]).save(tmp_path, exports=["yolo"])
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -129,7 +129,8 @@ class CategorySpace:
         for i, name in labels.items():
             target = ids.get(self._spelling(name, ids))
             if target is None or (target != i and not by_name_only):
-                expected = _listing(self.names) if by_name_only else f"'{self.names.get(i, 'no such category')}'"
+                own = f"'{self.names[i]}'" if i in self.names else f"no category but 1 to {len(self.names)}"
+                expected = _listing(self.names) if by_name_only else own
                 raise DataError(
                     f"{source}: category {i} is '{name}', expected {expected} (mode '{self.name}'). Either the "
                     "file holds another dataset, or its spelling is missing from 'synonyms' in "

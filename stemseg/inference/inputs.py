@@ -162,6 +162,11 @@ def build_exporters(exports: Sequence[str], videos: InputVideos, output_dir: Pat
     makers = {
         "coco": lambda: CocoWriter(output_dir, videos.category_names, lambda i, name: sources[i].file_name(name)),
     }
+    unknown = [name for name in exports if name not in makers]
+    if unknown:
+        raise ConfigError(
+            f"there is no export {shorten_list(unknown)}, expected some of {', '.join(makers)}, in a list"
+        )
     return [makers[name]() for name in exports]
 
 

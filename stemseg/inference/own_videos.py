@@ -73,6 +73,8 @@ class MemoryVideo(FrameSource):
 
     def __init__(self, frames: Iterable[np.ndarray], *, name: str = "video", fps: float | None = None) -> None:
         super().__init__(name, f"video '{name}'")
+        if not (fps is None or (isinstance(fps, int | float) and 0 < fps < 1000)):
+            raise DataError(f"fps is {fps!r}, expected a number above 0 and below 1000, or None")
         self._fps = fps
         self._frames: Sequence[np.ndarray] | np.ndarray = frames if isinstance(frames, Sequence | np.ndarray) else ()
         self._coded = [] if isinstance(frames, Sequence | np.ndarray) else self._keep(frames)
@@ -112,7 +114,7 @@ def rgb_to_bgr(frame: np.ndarray, where: str) -> np.ndarray:
         DataError: where it is not such an image; says what it is.
     """
     image = np.asarray(frame)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise DataError(
             f"{where} is {image.dtype} of shape {list(image.shape)}, expected uint8 [height, width, 3], R G B, 0 to 255"
         )

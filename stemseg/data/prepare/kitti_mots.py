@@ -115,7 +115,8 @@ def _with_motschallenge(plan: Plan, entry: DatasetEntry, root: Path, images: Pat
     jobs, problems = list(plan.jobs), list(plan.problems)
     if args.motschallenge:
         other = Path(args.motschallenge)
-        folder = find(other, _MOTSCHALLENGE_IMAGES, "the images of MOTSChallenge 0002")
+        hint = "correct --motschallenge"
+        folder = find(other, _MOTSCHALLENGE_IMAGES, "the images of MOTSChallenge 0002", hint=hint)
         what = "the ground truth of MOTSChallenge 0002"
         truth = _ground_truth(other, [*_MOTSCHALLENGE_PNG], [*_MOTSCHALLENGE_TXT], what, args.format)
         jobs.append(KittiMotsSequence(name, folder, truth))

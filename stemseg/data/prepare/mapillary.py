@@ -34,8 +34,8 @@ from stemseg.structures.official import read_labels
 from stemseg.structures.rle import encode_rle
 from stemseg.utils.arguments import positive
 from stemseg.utils.drawing import write_image
-from stemseg.utils.errors import DataError
-from stemseg.utils.files import list_images
+from stemseg.utils.errors import ConfigError, DataError
+from stemseg.utils.files import list_images, make_folder, user_path
 from stemseg.utils.json_values import Entry
 from stemseg.utils.text import shorten_list
 
@@ -96,12 +96,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> list[Plan]:
     """The file mapillary.json."""
-    output = Path(args.images_output) if args.images_output else root / "downsampled"
+    output = user_path(args.images_output).absolute() if args.images_output else root / "downsampled"
     sizes = _published_sizes(args.sizes_from)
     labels: dict[int, str] = {}
     jobs, problems = [], []
     for part in _PARTS:
         images = find(root, [f"{part}/images"], f"the {part} images of Mapillary Vistas")
+        if output.resolve() == images.resolve():
+            raise ConfigError(
+                f"--images_output is {images}, where the copies would replace the originals; choose another folder"
+            )
         folder, is_panoptic = _annotation_folder(root / part, args.format)
         source = _read_panoptic(folder) if is_panoptic else _read_config(root)
         labels.update(source.labels)
@@ -124,6 +128,7 @@ def make_plans(entry: DatasetEntry, root: Path, args: argparse.Namespace) -> lis
                 overwrite=args.overwrite,
             )
             jobs.append(job)
+    make_folder(output)  # what can't be written is said once
     next_step = f"export {entry.variable}={output}"
     return [Plan(f"{entry.json_stem}.json", "stills", labels, jobs, convert, problems, next_step=next_step)]
 

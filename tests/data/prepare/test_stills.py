@@ -158,6 +158,15 @@ def test_mapillary_takes_sizes_from_an_existing_file_and_keeps_copies(tmp_path, 
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "downsampled").iterdir()} == before
 
 
+def test_mapillary_copies_never_replace_the_originals(tmp_path, output, capsys):
+    trees.mapillary(tmp_path)
+    original = tmp_path / "training/images/big.jpg"
+    before = original.read_bytes()
+    for given, expected in ((original.parent, "would replace the originals"), (original, "could not make the folder")):
+        fails_with(capsys, output, expected, str(given), arguments=["mapillary", tmp_path, "--images_output", given])
+    assert original.read_bytes() == before
+
+
 def test_mapillary_problems(tmp_path, output, capsys):
     trees.mapillary(tmp_path)
     trees.write_16bit_png(tmp_path / "training/instances/big.png", trees.id_map(0, [1]))
