@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from stemseg.modeling.model_files import read_model_info
 from stemseg.modeling.weights import (
     check_state,
     load_state,
@@ -30,14 +31,15 @@ from stemseg.modeling.weights import (
 from stemseg.training.logger import TrainingLogger
 from stemseg.training.loss import TrainingLoss
 from stemseg.training.optimizer import LearningRateSchedule
-from stemseg.utils.errors import CheckpointError, TrainingError, hinted
+from stemseg.utils.errors import CheckpointError, DataError, TrainingError, hinted
 from stemseg.utils.files import make_folder, write_text
-from stemseg.utils.json_values import Entry, read_json
+from stemseg.utils.json_values import Entry, mapping, read_json
 from stemseg.utils.text import shorten_list, shown
 
 _logger = logging.getLogger(__name__)
 CONFIG_NAME = "config.yaml"
 _BEST = "best.pth"
+_MAX_ITERATIONS = 10**9
 _OTHER_NETWORK = "use the config.yaml beside it, or start a new run from its weights with --initial_ckpt"
 _FILE_NAME = re.compile(r"(\d{6,})\.pth")
 
@@ -128,6 +130,7 @@ def check_resumable(network: nn.Module, path: Path) -> None:
         CheckpointError: as :func:`read_checkpoint` does, or where its weights don't fit the network.
     """
     content = read_checkpoint(path, weights_needed=False)
+    read_model_info(path)
     check_state(network, content["model"], where=path, next_step=_OTHER_NETWORK)
 
 
@@ -152,7 +155,22 @@ def read_checkpoint(path: Path, *, weights_needed: bool = True) -> dict[str, Any
             f"{path} holds no {', '.join(missing)}, so no training can go on from it; "
             "to start a new run with its weights pass it as --initial_ckpt"
         )
+    try:
+        _check_content(Entry(content, path))
+    except DataError as error:
+        raise CheckpointError(f"{error}; {_suggest_older(path)}") from None
     return content
+
+
+def _check_content(record: Entry) -> None:
+    """Raise a DataError where what stands beside the weights is not what :meth:`TrainingState.capture` gives."""
+    record.whole("iterations", high=_MAX_ITERATIONS)
+    record.whole("glow_iterations", high=_MAX_ITERATIONS, default=0)
+    optimizer = Entry(record.mapping("optimizer"), record.place("optimizer"))
+    for group in optimizer.items("param_groups"):
+        mapping(group, optimizer.place("param_groups"))
+    for index, values in optimizer.mapping("state").items():
+        mapping(values, f"{optimizer.place('state')}, parameter {index}")
 
 
 def _suggest_older(path: Path) -> str:
@@ -241,7 +259,8 @@ class TrainingState:
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         try:
             self.optimizer.load_state_dict(content["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            _refuse_other_shapes(self.optimizer)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"the optimizer of {path} is not the one of this configuration: {error}. Next: {_OTHER_NETWORK}"
             ) from error
@@ -251,7 +270,7 @@ class TrainingState:
         if content.get("scaler") and self.scaler.is_enabled():
             self.scaler.load_state_dict(content["scaler"])
         self.log.load_state_dict(content.get("logger", {}))
-        self.progress = Progress(int(content["iterations"]), int(content.get("glow_iterations", 0)))
+        self.progress = Progress(int(content["iterations"]), int(content.get("glow_iterations") or 0))
 
     def _refuse_other_classes(self, saved: Any, path: Path) -> None:
         """Raise where the checkpoint's classes are others than the data's; older ones don't say theirs."""
@@ -272,6 +291,14 @@ def _moments(optimizer: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         for name, value in values.items()
         if isinstance(value, torch.Tensor)
     }
+
+
+def _refuse_other_shapes(optimizer: Optimizer) -> None:
+    """Raise a ValueError where a moment has another shape than its weight; PyTorch finds that in the next step."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                raise ValueError(f"{name} of shape {list(value.shape)}, expected {list(parameter.shape)}")
 
 
 def _refuse_other_kind(optimizer: Optimizer, saved: Mapping[str, Any], path: Path) -> None:

@@ -151,10 +151,16 @@ class TrainingLogger:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state_dict`; the log of another implementation is left aside."""
-        self._total_seconds = float(state.get("total_seconds", 0.0))
-        self._rate = RecentMedian(values=state.get("recent_seconds", ()))
-        for name, saved in state.get("means", {}).items():
-            self._means[name].sums, self._means[name].count = dict(saved["sums"]), saved["count"]
+        with suppress(AttributeError, KeyError, TypeError, ValueError):
+            total, recent = float(state.get("total_seconds", 0.0)), [float(v) for v in state.get("recent_seconds", ())]
+            means = {
+                name: ({term: float(value) for term, value in saved["sums"].items()}, int(saved["count"]))
+                for name, saved in state.get("means", {}).items()
+                if name in self._means
+            }
+            self._total_seconds, self._rate = total, RecentMedian(values=recent)
+            for name, (sums, count) in means.items():
+                self._means[name].sums, self._means[name].count = sums, count
 
     def _show_progress(self, iteration: int, record: IterationRecord) -> None:
         """A progress bar where a person looks on (a terminal); elsewhere the lines with the remaining time suffice."""

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from stemseg.modeling.model_files import read_model_info
-from stemseg.training.checkpoints import CheckpointStore, read_checkpoint
+from stemseg.training.checkpoints import CheckpointStore, check_resumable, read_checkpoint
 from stemseg.utils.errors import CheckpointError, TrainingError
 from tests.helpers.tiny_training import make_trainer
 
-CONTENT = {"model": {"w": torch.ones(2)}, "optimizer": {}, "iterations": 3}
+CONTENT = {"model": {"w": torch.ones(2)}, "optimizer": {"state": {}, "param_groups": []}, "iterations": 3}
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -143,3 +143,52 @@ def test_a_checkpoint_tells_configuration_and_classes_and_other_classes_are_refu
         CheckpointError, match=r"classes {1: 'cat', 2: 'dog'}, but the data now have {1: 'dog', 2: 'cat'}"
     ):
         trainer.state.restore(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("iterations", ["3", -1, 1.5, None, [1], True, 10**12]),
+        ("glow_iterations", ["x", -1, [], {}]),
+        ("optimizer", [None, [], "x", 3, {}, {"state": [1], "param_groups": []}, {"state": {}, "param_groups": ["x"]}]),
+        ("optimizer", [{"state": {0: "x"}, "param_groups": [{"params": [0]}]}]),
+    ],
+)
+def test_what_stands_beside_the_weights_is_checked(tmp_path, key, values):
+    make_trainer(tmp_path).run()
+    path = tmp_path / "000006.pth"
+    content = torch.load(path, weights_only=True)
+    for value in values:
+        torch.save({**content, key: value}, path)
+        with pytest.raises(CheckpointError, match=rf"000006.pth: .*{key}.*000004.pth"):
+            read_checkpoint(path)
+
+
+def test_moments_of_another_shape_and_classes_that_are_none_are_refused(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.run()
+    path = tmp_path / "000006.pth"
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "category_names": {"a": 1}}, path)
+    with pytest.raises(CheckpointError, match="'category_names'"):
+        check_resumable(trainer.state.training_loss.network, path)
+    moments = content["optimizer"]["state"][0]
+    name = next(name for name, value in moments.items() if torch.is_tensor(value) and value.dim())
+    moments[name] = torch.zeros(3)
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=rf"{name} of shape \[3\], expected"):
+        trainer.state.restore(path)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [None, [], "x", {"means": {"strange": {}}}, {"recent_seconds": ["x"]}, {"total_seconds": "x"},
+     {"means": {"display": {"sums": {"a": "x"}, "count": 0}}}],
+)  # fmt: skip
+def test_the_log_of_another_implementation_is_left_aside(tmp_path, log):
+    trainer = make_trainer(tmp_path)
+    trainer.run()
+    content = torch.load(tmp_path / "000006.pth", weights_only=True)
+    torch.save({**content, "logger": log}, tmp_path / "000006.pth")
+    trainer.state.restore(tmp_path / "000006.pth")
+    assert trainer.state.progress.iterations == 6

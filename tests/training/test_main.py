@@ -120,7 +120,10 @@ def test_a_folder_in_use_is_refused_and_left_alone(command, tmp_path, capfd):
 
 @pytest.mark.parametrize("flag", ["--initial_ckpt", "--restore_session"])
 def test_weights_that_do_not_fit_are_refused_before_data_are_read_and_a_folder_is_made(command, tmp_path, capfd, flag):
-    torch.save({"model": {"stranger": torch.zeros(2)}, "optimizer": {}, "iterations": 3}, tmp_path / "other.pth")
+    torch.save(
+        {"model": {"stranger": torch.zeros(2)}, "optimizer": {"state": {}, "param_groups": []}, "iterations": 3},
+        tmp_path / "other.pth",
+    )
     code = command(flag, str(tmp_path / "other.pth"), overrides=("DATA.CUSTOM.TRAIN_JSON=/nothing.json",))
     error = capfd.readouterr().err
     assert code == 1 and "does not fit the network" in error and "1 unexpected: stranger" in error
