@@ -132,7 +132,7 @@ def _arithmetic_table(in_turn: RunFigures, threaded_total: float, num_frames: in
         name: (operations / num_frames / 1e9, operations / seconds / 1e9, 100 * operations / seconds / in_turn.limit)
         for name, (operations, seconds) in parts.items()
     }
-    rows["limit: a product of matrices"] = (math.nan, in_turn.limit / 1e9, 100.0)
+    rows["limit: one product or convolution"] = (math.nan, in_turn.limit / 1e9, 100.0)
     return MetricTable("arithmetic", ("GFLOP / frame", "GFLOP / s", "% of the limit"), rows, decimals=1)
 
 

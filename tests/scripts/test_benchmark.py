@@ -99,7 +99,7 @@ def _check_inference(figures):
 
 
 def _check_document(text, figures):
-    limit = figures["inference"]["arithmetic"]["limit: a product of matrices"]["GFLOP / s"]
+    limit = figures["inference"]["arithmetic"]["limit: one product or convolution"]["GFLOP / s"]
     assert f"1 thread of torch, float32; limit {limit:.0f} GFLOP/s" in " ".join(text.split())
     frames = figures["memory"]["video"]["5 frames"]
     assert f"| 5 frames | {frames['frames / s']:.1f} | {frames['MiB before']:.1f} |" in text
