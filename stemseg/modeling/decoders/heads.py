@@ -1,4 +1,4 @@
-"""What predicts the output maps: embedding, seediness, semantics and appearance (method.md §3, §4)."""
+"""The heads, which predict the output maps: embedding, seediness, semantics and appearance (method.md §3, §4)."""
 
 from __future__ import annotations
 
