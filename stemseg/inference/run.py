@@ -61,15 +61,7 @@ def segment(options: argparse.Namespace) -> int:
     load_model_weights(network, options.checkpoint)  # before anything is opened or made: it may not fit
     process = distributed.initialize(device)
     new_segmenter = partial(make_segmenter, network, options, cfg, device)
-    if options.dataset is None and (number := camera_number(options.input)) is not None:
-        record(options, number, cfg, info, new_segmenter)
-    if options.dataset is None:
-        videos = open_inputs(options.input, cfg, info.category_names, options.frames)
-    else:
-        videos = open_dataset(options.dataset, options.split, cfg, options.seqs, info.category_names)
-
-    if options.evaluate:
-        check_measurable(videos)
+    videos = open_videos(options, cfg, info, new_segmenter)
 
     folder = ResultFolder(output_directory(options))
     writers = build_writers(cfg, options.dataset, folder.path) + build_exporters(options.export, videos, folder.path)
@@ -80,8 +72,7 @@ def segment(options: argparse.Namespace) -> int:
             folder.open(settings, overwrite=options.overwrite)
             discard_changed(folder, videos)
         distributed.barrier()  # the others must not look before stale results are gone
-
-        job = InferenceRunner(
+        runner = InferenceRunner(
             sources=videos.sources,
             folder=folder,
             new_segmenter=new_segmenter,
@@ -92,29 +83,60 @@ def segment(options: argparse.Namespace) -> int:
             classes=videos.classes,
             min_score=cfg.DATA[section].MIN_TRACK_SCORE,
         )
-        seconds = job.run()
-        if process.is_main:
-            details = {"model": options.checkpoint.name, "videos": videos.origin, "more or fewer": more_or_fewer(cfg)}
-            details |= {title: text for title, text in info.about.items() if "\n" not in text}
-            summary = RunSummary(
-                folder.path, videos.category_names, min_score=options.min_score, overlays=overlays, details=details
-            )
-            notes: dict[str | int, Notes] = {where: (reasons, {}) for where, reasons in videos.left_out.items()}
-            for source in videos.sources:
-                found = folder.record(source.sequence_id)
-                summary.add(source, found.tracks)
-                notes[source.sequence_id] = found.left_out, found.lost
-            summary.write_page()
-            report(summary, seconds, folder.path, cfg)
-            if options.evaluate:
-                measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
-            if videos.unknown_classes:
-                _logger.warning(
-                    "not looked for: %d classes of %s that the model does not know: %s",
-                    len(videos.unknown_classes), videos.origin, shorten_list(videos.unknown_classes),
-                )  # fmt: skip
-            return say_what_is_missing(notes)
-        return 0
+        seconds = runner.run()
+        return conclude(options, cfg, info, videos, folder, overlays, seconds) if process.is_main else 0
+
+
+def open_videos(
+    options: argparse.Namespace, cfg: Config, info: ModelInfo, new_segmenter: Callable[[], VideoSegmenter]
+) -> InputVideos:
+    """The videos that the options name: a dataset's, one's own, or what a camera has just recorded.
+
+    Raises:
+        DataError: where they can't be read, or are to be evaluated and have no annotations.
+    """
+    if options.dataset is not None:
+        videos = open_dataset(options.dataset, options.split, cfg, options.seqs, info.category_names)
+    else:
+        number = camera_number(options.input)
+        if number is not None:
+            record(options, number, cfg, info, new_segmenter)
+        videos = open_inputs(options.input, cfg, info.category_names, options.frames)
+    if options.evaluate:
+        check_measurable(videos)
+    return videos
+
+
+def conclude(
+    options: argparse.Namespace,
+    cfg: Config,
+    info: ModelInfo,
+    videos: InputVideos,
+    folder: ResultFolder,
+    overlays: OverlayWriter | None,
+    seconds: Mapping[str, float],
+) -> int:
+    """Write the page of the results and say what was found, measured and left out; returns the exit code."""
+    details = {"model": options.checkpoint.name, "videos": videos.origin, "more or fewer": more_or_fewer(cfg)}
+    details |= {title: text for title, text in info.about.items() if "\n" not in text}
+    summary = RunSummary(
+        folder.path, videos.category_names, min_score=options.min_score, overlays=overlays, details=details
+    )
+    notes: dict[str | int, Notes] = {where: (reasons, {}) for where, reasons in videos.left_out.items()}
+    for source in videos.sources:
+        found = folder.record(source.sequence_id)
+        summary.add(source, found.tracks)
+        notes[source.sequence_id] = found.left_out, found.lost
+    summary.write_page()
+    report(summary, seconds, folder.path, cfg)
+    if options.evaluate:
+        measure_results(options.dataset, videos, folder.path, class_agnostic=cfg.INPUT.NUM_CLASSES == 2)
+    if videos.unknown_classes:
+        _logger.warning(
+            "not looked for: %d classes of %s that the model does not know: %s",
+            len(videos.unknown_classes), videos.origin, shorten_list(videos.unknown_classes),
+        )  # fmt: skip
+    return say_what_is_missing(notes)
 
 
 def discard_changed(folder: ResultFolder, videos: InputVideos) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import cast
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from stemseg.config import Config
 from stemseg.modeling.backbone.build import build_backbone
-from stemseg.modeling.backbone.norms import fold_norms
+from stemseg.modeling.backbone.norms import FrozenBatchNorm, fold_norms
 from stemseg.modeling.backbone.resnet import Backbone
 from stemseg.modeling.clip_stream import ClipStream, FrameTerms, SharedClipStream
 from stemseg.modeling.decoders.heads import (
@@ -34,6 +35,9 @@ from stemseg.modeling.losses.embedding_loss import EmbeddingCriterion, build_emb
 from stemseg.structures.network_output import FeaturePyramid, NetworkOutput
 from stemseg.utils.devices import check_compiler
 from stemseg.utils.errors import ConfigError, DataError
+from stemseg.utils.text import shorten_list
+
+_logger = logging.getLogger("stemseg.modeling")
 
 SIZE_MULTIPLE = 32
 
@@ -203,3 +207,28 @@ def build_network(cfg: Config) -> Network:
         offset_head=build_appearance_head(cfg),
         detach_appearance=cfg.MODEL.OFFSET.DETACH,
     )
+
+
+def check_random_start(network: Network) -> None:
+    """Look at a network that starts with random weights; warns of norms that never do anything.
+
+    Raises:
+        ConfigError: where some of the weights are never trained.
+    """
+    train_all = "MODEL.BACKBONE.NORM=group MODEL.BACKBONE.FREEZE_AT_STAGE=0 TRAINING.FREEZE_BACKBONE=false"
+    next_step = (
+        "Name a pretrained backbone in MODEL.BACKBONE.PRETRAINED_WEIGHTS, or whole weights by --initial_ckpt; or train "
+        f"everything: --set {train_all}"
+    )
+    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        raise ConfigError(
+            f"the network starts with random weights, but {len(frozen)} of them are frozen and would stay random: "
+            f"{shorten_list(frozen, 4)}. {next_step}"
+        )
+    norms = sum(isinstance(module, FrozenBatchNorm) for module in network.modules())
+    if norms:
+        _logger.warning(
+            "the network starts with random weights, and its %d frozen norms (MODEL.BACKBONE.NORM=frozen) normalize "
+            "nothing: it will learn badly. %s", norms, next_step,
+        )  # fmt: skip

@@ -21,9 +21,8 @@ from stemseg.config.yaml_reader import read_yaml
 from stemseg.data.dataset import build_training_dataset, open_training_sets, total_iterations, training_category_names
 from stemseg.data.preprocessing import collate_clips
 from stemseg.data.sources import OpenedStills, OpenedVideos
-from stemseg.modeling.backbone.norms import FrozenBatchNorm
 from stemseg.modeling.model_files import read_model_info
-from stemseg.modeling.network import Network, build_network
+from stemseg.modeling.network import Network, build_network, check_random_start
 from stemseg.modeling.weights import (
     check_model_weights,
     find_checkpoint,
@@ -45,7 +44,7 @@ from stemseg.utils.distributed import ProcessInfo
 from stemseg.utils.errors import ConfigError
 from stemseg.utils.files import make_folder, user_path
 from stemseg.utils.folder_lock import held_folder
-from stemseg.utils.text import shorten_list, shown
+from stemseg.utils.text import shown
 
 _logger = logging.getLogger("stemseg.training")
 
@@ -89,7 +88,6 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
         if process.is_main:
             log_to_file(directory / LOG_NAME)
             record_config(cfg, directory, resumed=state.progress.iterations > 0)
-
         trainer = Trainer(
             state=state,
             step=build_step(cfg, state, process, device),
@@ -103,13 +101,13 @@ def train(options: argparse.Namespace, interrupts: InterruptListener) -> int:
             paint=build_visualizer(cfg, training_loss.network.free_dim_bandwidths),
             evaluate=build_validator(cfg, held_out, process, device, state.category_names) if held_out else None,
         )
-        if trainer.run():
-            _logger.info(
-                "training is complete: %s", store.newest() or f"nothing is left to do; see {options.restore_session}"
-            )
-            return 0
-        _logger.warning("interrupted and saved; give the same command again to go on from %s", store.newest())
-        return interrupts.exit_code
+        is_complete = trainer.run()
+    newest = store.newest()
+    if is_complete:
+        _logger.info("training is complete: %s", newest or f"nothing is left to do; see {options.restore_session}")
+        return 0
+    _logger.warning("interrupted and saved; give the same command again to go on from %s", newest)
+    return interrupts.exit_code
 
 
 def check_data(
@@ -286,29 +284,8 @@ def _initialize(state: TrainingState, initial_ckpt: Path | None, cfg: Config) ->
         load_pretrained_backbone(network.backbone, cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
         _logger.info("starting with the backbone %s", cfg.MODEL.BACKBONE.PRETRAINED_WEIGHTS)
     else:
-        _refuse_random_frozen(network)
+        check_random_start(network)
         _logger.info("starting with random weights")
-
-
-def _refuse_random_frozen(network: Network) -> None:
-    """Raise a ConfigError where weights that are random are never trained; warn of norms that never do anything."""
-    train_all = "MODEL.BACKBONE.NORM=group MODEL.BACKBONE.FREEZE_AT_STAGE=0 TRAINING.FREEZE_BACKBONE=false"
-    next_step = (
-        "Name a pretrained backbone in MODEL.BACKBONE.PRETRAINED_WEIGHTS, or whole weights by --initial_ckpt; or train "
-        f"everything: --set {train_all}"
-    )
-    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
-    if frozen:
-        raise ConfigError(
-            f"the network starts with random weights, but {len(frozen)} of them are frozen and would stay random: "
-            f"{shorten_list(frozen, 4)}. {next_step}"
-        )
-    norms = sum(isinstance(module, FrozenBatchNorm) for module in network.modules())
-    if norms:
-        _logger.warning(
-            "the network starts with random weights, and its %d frozen norms (MODEL.BACKBONE.NORM=frozen) normalize "
-            "nothing: it will learn badly. %s", norms, next_step,
-        )  # fmt: skip
 
 
 def _warn_of_other_classes(state: TrainingState, initial_ckpt: Path) -> None:
