@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import struct
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -16,6 +14,7 @@ import cv2
 import numpy as np
 
 from stemseg.data.images import read_image
+from stemseg.inference.mp4_edits import shown_share
 from stemseg.structures.annotations import VideoSequence
 from stemseg.utils.errors import DataError
 from stemseg.utils.files import files_fingerprint, list_images, open_file, user_path
@@ -32,8 +31,6 @@ class Frame(NamedTuple):
 _logger = logging.getLogger("stemseg.inference")
 _COUNTED = (".avi", ".mp4", ".m4v", ".mov")  # of these the header counts the frames; of others their time
 _BROKEN = "frames that could not be decoded"
-_WHOLE = 0.995  # an edit list that shows more leaves out no more than a rounded end
-_MAX_MOVIE_BOX = 1 << 26  # bytes
 _MAX_BROKEN = 250  # in a row, before a file is taken to end there
 
 FrameReader = Callable[[], Frame]
@@ -173,7 +170,7 @@ class VideoFile(FrameSource):
         super().__init__(path.stem, f"video {path}")
         self._path = path
         capture = self._open()
-        self._shown_share = _shown_share(path)
+        self._shown_share = shown_share(path)
         count = round(capture.get(cv2.CAP_PROP_FRAME_COUNT) * self._shown_share)
         self._frames_per_second = capture.get(cv2.CAP_PROP_FPS)
         capture.release()
@@ -242,56 +239,6 @@ class VideoFile(FrameSource):
                 f"read. Convert it, for example: ffmpeg -i {self._path.name} -c:v libx264 converted.mp4"
             )
         return capture
-
-
-def _shown_share(path: Path) -> float:
-    """The part of an MP4's frames that its edit list shows: of a video trimmed without encoding it anew, not all."""
-    movie = _movie_box(path)
-    share = 1.0
-    with suppress(KeyError, IndexError, struct.error, ZeroDivisionError):  # no such boxes: all frames are shown
-        movie_rate = _duration(dict(_boxes(movie))[b"mvhd"])[0]
-        for track in (dict(_boxes(box)) for kind, box in _boxes(movie) if kind == b"trak"):
-            media = dict(_boxes(track[b"mdia"]))
-            if media[b"hdlr"][8:12] != b"vide":
-                continue
-            rate, duration = _duration(media[b"mdhd"])
-            edits = dict(_boxes(track[b"edts"]))[b"elst"]
-            layout = ">Qqi" if edits[0] else ">Iii"
-            table = edits[8 : 8 + struct.calcsize(layout) * struct.unpack(">I", edits[4:8])[0]]
-            shown = sum(length for length, start, _ in struct.iter_unpack(layout, table) if start >= 0)
-            share = shown / movie_rate / (duration / rate)
-    return share if 0 < share < _WHOLE else 1.0
-
-
-def _movie_box(path: Path) -> bytes:
-    """The box of an MP4 that describes its tracks; empty where there is none."""
-    with path.open("rb") as file:
-        while len(head := file.read(16)) >= 8:
-            size, kind = struct.unpack(">I4s", head[:8])
-            if kind == b"moov" and size <= _MAX_MOVIE_BOX:
-                return head[8:] + file.read(size - 16)
-            size = int.from_bytes(head[8:], "big") if size == 1 else size
-            if size < 8 or not kind.isalnum():
-                break
-            file.seek(size - len(head), 1)
-    return b""
-
-
-def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of each box in a box of an MP4."""
-    start = 0
-    while start + 8 <= len(content):
-        size, kind = struct.unpack(">I4s", content[start : start + 8])
-        if size < 8:
-            return
-        yield kind, content[start + 8 : start + size]
-        start += size
-
-
-def _duration(box: bytes) -> tuple[int, int]:
-    """Ticks a second, and ticks in all, of a header box of an MP4."""
-    ticks: tuple[int, int] = struct.unpack(">IQ", box[20:32]) if box[0] else struct.unpack(">II", box[12:20])
-    return ticks
 
 
 def open_sequence(sequence: VideoSequence, image_dir: Path) -> ImageSequence:
