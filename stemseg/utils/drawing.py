@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -175,6 +176,9 @@ def write_image(path: str | Path, image: np.ndarray, *, jpeg_quality: int = 95, 
     write_bytes(path, content.tobytes(), durable=durable)
 
 
+_LEAST_FREE = 1 << 16  # bytes: with less left after a video, its end may be missing
+
+
 class VideoWriter:
     """A video file that takes frames one by one in a ``with`` block, at the end of which it is there, whole.
 
@@ -222,6 +226,10 @@ class VideoWriter:
     ) -> None:
         if self._writer is not None:
             self._writer.release()
+            if error is None and shutil.disk_usage(self._path.parent).free < _LEAST_FREE:  # OpenCV doesn't say it
+                error = OutputError(f"could not write {self._path}: the disk is full; free some space and run again")
+                self._stack.__exit__(OutputError, error, None)
+                raise error
         self._stack.__exit__(kind, error, trace)
 
 

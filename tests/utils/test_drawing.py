@@ -1,5 +1,9 @@
 """Pictures: colors, overlays, contact sheets and videos."""
 
+import shutil
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -132,3 +136,14 @@ def test_overlay_colors_show_on_black_and_on_white():
     lightness = to_lab(np.array(OVERLAY_COLORS))[:, 0]
     assert lightness.min() > 44 and lightness.max() < 90
     assert overlay_color(1) == OVERLAY_COLORS[0] == overlay_color(21)
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_a_video_that_filled_the_disk_is_not_kept(tmp_path, monkeypatch, free):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    is_full = (
+        pytest.raises(OutputError, match=r"could not write .*a\.webm: the disk is full") if free == 0 else nullcontext()
+    )
+    with is_full, VideoWriter(tmp_path / "a.webm") as writer:
+        writer.write(np.zeros((32, 48, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ([] if free == 0 else ["a.webm"])
