@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 
-def cluster(
-    embeddings: Tensor,
-    bandwidths: Tensor,
-    seediness: Tensor,
-    *,
-    min_seediness: float,
-    primary: float,
-    secondary: float,
-    max_instances: int = 20,
-    compat: bool = False,
-) -> Tensor:
-    """Sequential clustering (method.md §8.4) that keeps all probabilities of all points.
-
-    Args:
-        embeddings, bandwidths: [E, P].
-        seediness: [P].
-        min_seediness, primary, secondary, max_instances, compat: as :class:`SequentialClustering` takes them.
-
-    Returns:
-        labels [P] int64, -1 for an outlier.
-    """
-    thresholds = {"min_seediness": min_seediness, "primary": primary, "secondary": secondary}
-    points = (embeddings, bandwidths, seediness)
-    return cluster_and_rate(*points, **thresholds, max_instances=max_instances, compat=compat)[0]
+def cluster(*points: Tensor, **rules: Any) -> Tensor:
+    """The labels alone of :func:`cluster_and_rate`, which takes the same."""
+    return cluster_and_rate(*points, **rules)[0]
 
 
 def cluster_and_rate(
@@ -44,7 +25,16 @@ def cluster_and_rate(
     max_instances: int = 20,
     compat: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`cluster`; with each point's probability under its own instance [P], 0 for an outlier."""
+    """Sequential clustering (method.md §8.4) that keeps all probabilities of all points.
+
+    Args:
+        embeddings, bandwidths: [E, P].
+        seediness: [P].
+        min_seediness, primary, secondary, max_instances, compat: as :class:`SequentialClustering` takes them.
+
+    Returns:
+        labels [P] int64, -1 for an outlier, and each point's probability under its own instance [P], 0 for an outlier.
+    """
     labels = torch.full_like(seediness, -1, dtype=torch.int64)
     all_probabilities: list[Tensor] = []
     left = None  # the points that are given out in the end
