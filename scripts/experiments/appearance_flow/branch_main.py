@@ -111,7 +111,7 @@ def run_all(args: argparse.Namespace) -> None:
         for name in args.variants:
             for order in range(min(args.tracked_orders, args.orders)):
                 add_track_figures(base, BRANCHES[name], order)
-        report(output)
+    report(output)
     print(f"\nwrote {args.output / 'branches.md'} and {args.output / 'branches.json'}")
 
 
