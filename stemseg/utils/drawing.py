@@ -29,6 +29,7 @@ OVERLAY_COLORS = (
     (135, 105, 0), (135, 90, 150), (150, 120, 255), (120, 150, 0), (195, 210, 120), (60, 210, 180), (195, 135, 210),
     (255, 180, 225), (195, 15, 195), (30, 135, 60), (195, 105, 90), (105, 240, 255), (255, 60, 135),
 )  # fmt: skip
+_LEAST_FREE = 1 << 16  # bytes: with less left after a video, its end may be missing
 _VIDEO_CODES = {".webm": "VP80", ".mp4": "mp4v"}
 _RIM_MIN_AREA = 150  # pixels: the dark rim would hide what is smaller
 
@@ -174,9 +175,6 @@ def write_image(path: str | Path, image: np.ndarray, *, jpeg_quality: int = 95, 
             f"could not encode the image {path}: {first_line(error)}; give it the name *.png or *.jpg"
         ) from error
     write_bytes(path, content.tobytes(), durable=durable)
-
-
-_LEAST_FREE = 1 << 16  # bytes: with less left after a video, its end may be missing
 
 
 class VideoWriter:
